@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The operating system, as the rest of allod sees it.
+ *
+ * This header is the whole contract: what each call does, what may fail and with what. Two
+ * implementations stand behind it: src/os/linux (raw system calls) and src/os/mock (the same
+ * memory, with a virtual clock, scripted failures and recorded calls; see os/mock.h). A program
+ * links one of the two.
+ *
+ * Rules that hold for every call here:
+ *  - no call takes a lock, allocates from a heap, or writes errno;
+ *  - the mapping calls are raw system calls, never libc's wrappers, which a program may interpose;
+ *  - functions that return int give 0 or a negative errno value; nothing partial is left behind
+ *    on failure unless the call says so;
+ *  - addresses and sizes are multiples of os_facts()->page_bytes unless the call says otherwise;
+ *    sizes are not 0;
+ *  - every call may be made by any thread at any time, in a signal handler and in a forked child,
+ *    unless the call says otherwise.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct options;
+
+/* No limit, for the limits among the facts. */
+#define OS_UNLIMITED UINT64_MAX
+
+/* What is known of the machine and of the limits set on this process; const after os_init(). */
+struct os_facts {
+	size_t page_bytes;	      /* size of a base page: 4 KiB to 64 KiB */
+	uint64_t ram_bytes;	      /* memory of the machine; not lowered by control groups */
+	uint64_t address_limit_bytes; /* RLIMIT_AS, or OS_UNLIMITED */
+	uint64_t data_limit_bytes;    /* RLIMIT_DATA, or OS_UNLIMITED */
+	uint64_t max_map_count;	      /* vm.max_map_count; 65530 if it cannot be read */
+	int overcommit_mode;	      /* vm.overcommit_memory, 0 to 2; 0 if it cannot be read */
+	unsigned cpus_usable;	      /* processors this process may run on, at least 1 */
+	bool is_secure;		      /* set-user-id or the like: the environment is not trusted */
+	bool under_valgrind;	      /* valgrind runs this process */
+};
+
+/*
+ * Gathers the facts. Cheap (see docs/design/os.md for the measured cost) and idempotent; racing
+ * first callers each gather and one result is kept, nobody waits. The limits are read once: a
+ * program that changes its limits later is not followed. Always 0.
+ */
+int os_init(void);
+
+/* The facts; gathers them first if nobody has yet. Never NULL. */
+const struct os_facts *os_facts(void);
+
+/*
+ * Mapping
+ */
+
+/*
+ * Reserves address space: no access, no memory, not charged to overcommit (it does count against
+ * RLIMIT_AS). `align` is a power of two, at least the page size. NULL when the system refuses,
+ * that is for want of address space, RLIMIT_AS or vm.max_map_count.
+ */
+void *os_reserve(size_t bytes, size_t align);
+
+/*
+ * Makes part of a reservation readable and writable. Fresh pages read as zero. -ENOMEM: overcommit,
+ * RLIMIT_DATA or vm.max_map_count refuses, and the range is as it was.
+ */
+int os_commit(void *base, size_t bytes);
+
+/*
+ * Gives the memory back; the range stays committed and reads as zero afterwards. -EINVAL when the
+ * range is locked in memory (mlockall): the contents are then kept.
+ */
+int os_decommit(void *base, size_t bytes);
+
+/*
+ * Lets the system take the pages when memory runs short; until a page is written again, it reads
+ * either as it was or as zero. -EINVAL when locked in memory or not supported.
+ */
+int os_lazyfree(void *base, size_t bytes);
+
+/* Maps committed zero pages; `align` as in os_reserve(). NULL when the system refuses. */
+void *os_map(size_t bytes, size_t align);
+
+/*
+ * Removes whatever is mapped in the range. -ENOMEM: cutting a mapping in two would exceed
+ * vm.max_map_count; nothing has changed then.
+ */
+int os_unmap(void *base, size_t bytes);
+
+/*
+ * Puts fresh, committed zero pages in place of whatever is mapped in the range. -ENOMEM as in
+ * os_commit(); the old mapping may then be gone or not, so the caller must hold nothing in it.
+ */
+int os_map_fixed(void *base, size_t bytes);
+
+/* Puts a reservation, as of os_reserve(), in place of whatever is mapped. -ENOMEM likewise. */
+int os_remap_fixed_none(void *base, size_t bytes);
+
+/*
+ * Moves the pages of [old, old + old_bytes) to another address, without copying them, and returns
+ * it. `dst` is the exact new address (what is mapped in [dst, dst + new_bytes) is replaced), or
+ * NULL for any. new_bytes may exceed old_bytes: the rest are zero pages. With `keep_old` the old
+ * range stays mapped, as zero pages, and old_bytes must equal new_bytes; otherwise it is unmapped.
+ * The old range lies in one mapping. NULL when refused (no memory, no DONTUNMAP before Linux 5.7,
+ * or a range that spans mappings): the old range is intact then, but a given `dst` range may have
+ * been unmapped, so the caller repairs it with os_map_fixed() or os_remap_fixed_none().
+ */
+void *os_move(void *old, size_t old_bytes, void *dst, size_t new_bytes, bool keep_old);
+
+/*
+ * Grows a mapping made by os_map() where it is; the new part reads as zero. -ENOMEM when something
+ * else is mapped behind it or the system refuses; nothing has changed then.
+ */
+int os_grow(void *base, size_t old_bytes, size_t new_bytes);
+
+/* Asks for huge pages in the range, or forbids them. -EINVAL where the kernel has none. */
+int os_huge(void *base, size_t bytes, bool on);
+
+/*
+ * Makes the pages present, in one call. -EINVAL before Linux 5.14, -ENOMEM; some pages may be
+ * present then. Contents are never changed.
+ */
+int os_populate(void *base, size_t bytes);
+
+/* Names the range in /proc/PID/maps ("[anon:NAME]"). -EINVAL where the kernel cannot. */
+int os_name(void *base, size_t bytes, const char *name);
+
+/* A forked child finds the range zero instead of a copy. -EINVAL when not supported. */
+int os_wipe_on_fork(void *base, size_t bytes);
+
+/*
+ * Time and identity
+ */
+
+/* Monotonic time, some milliseconds coarse, cheap (no system call). Never 0. */
+uint64_t os_now_ns(void);
+
+/* The kernel's id of the calling thread, and of the process; neither cached nor fooled by fork. */
+int os_thread_id(void);
+int os_pid(void);
+
+/*
+ * Text in and out
+ */
+
+/* Writes all of the text; interrupted writes go on, other errors are dropped. */
+void os_write(int fd, const char *text, size_t bytes);
+
+/*
+ * The end of the process, for corruption. Writes the line (it ends in '\n') to descriptor 2 and
+ * raises SIGABRT; when a handler returns, or the signal is ignored or blocked, kills with it anyway.
+ * Takes no lock, runs no atexit function, flushes no stream.
+ */
+_Noreturn void os_fatal(const char *line);
+
+/* The process runs with privileges its caller has not (AT_SECURE). */
+bool os_is_secure(void);
+
+/*
+ * The value of an environment variable, or NULL. For the start of a process only: it reads the
+ * program's own environment array, which the program may change later. Does not consider
+ * os_is_secure().
+ */
+const char *os_env(const char *name);
+
+/*
+ * Reads up to cap - 1 bytes of a file from its beginning and puts a NUL behind them. The number of
+ * bytes read, or a negative errno. Meant for small files of /proc and /sys, and the option file.
+ */
+ssize_t os_file_read(const char *path, char *buf, size_t cap);
+
+/*
+ * Sets options from the file that ALLOD_CONF_FILE names (a key:value, or several separated by
+ * commas, to a line; '#' begins a comment) and then from ALLOD_CONF over it. Nothing is read when
+ * os_is_secure(). What is wrong is told in a line each on descriptor 2, and skipped. 0, or the
+ * negative errno that kept the file from being read (which is told as well).
+ */
+int os_config_load(struct options *opts);
+
+/*
+ * The background task
+ *
+ * A task that shares the process's memory and nothing else: it is no thread of the process (so
+ * unshare(CLONE_NEWUSER), setns() and the like go on working), not seen by wait(), without signals
+ * and descriptors. It has no thread-local storage of its own, so its function must call nothing
+ * that touches errno or thread-local variables: this header's calls are safe except
+ * os_config_load() and os_probe_each(). It dies with the process.
+ */
+struct os_task {
+	_Atomic(uint32_t) state; /* claimed by os_task_start() */
+	_Atomic(uint32_t) tid;	 /* the task's id; the kernel clears it when the task is gone */
+	_Atomic(uint32_t) wakes; /* futex word: raised by os_task_wake() */
+	int owner_pid;		 /* the rest: const while the task lives */
+	char *stack;
+	void (*fn)(void *arg);
+	void *arg;
+};
+
+/*
+ * Starts the task, which runs fn(arg) and ends when that returns. The struct is zero at first and
+ * outlives the task. -EALREADY: it is running, or another caller is just starting it. -ENOTSUP:
+ * never tried here (valgrind). Other values, -EPERM, -EAGAIN, -ENOMEM, -ENOSYS: the system refuses
+ * (seccomp, limits); the caller does without. May be called again after the task has ended, and in
+ * a forked child after os_task_fork_child().
+ */
+int os_task_start(struct os_task *task, void (*fn)(void *arg), void *arg);
+
+/* Whether the task runs. False as well after it died, whatever killed it. */
+bool os_task_alive(const struct os_task *task);
+
+/*
+ * In the task: sleeps for `ns`, or until a wake-up; one that came since the last sleep counts.
+ * False: the process is gone or has executed another program; fn must return at once.
+ */
+bool os_task_sleep(struct os_task *task, uint64_t ns);
+
+/* Ends the task's sleep early; never waits. One system call, so not for hot paths. */
+void os_task_wake(struct os_task *task);
+
+/* In a forked child, before any other call: forgets the parent's task, which is not the child's. */
+void os_task_fork_child(struct os_task *task);
+
+/*
+ * Probes, for `allod info`
+ */
+
+/* What one probe found. The texts live as long as the call of the callback. */
+struct os_probe {
+	const char *name;    /* "mremap-dontunmap"; stable, machine-readable */
+	bool available;	     /* the feature works here; for plain facts always true */
+	const char *value;   /* what was found, "" if there is nothing beyond `available` */
+	const char *enables; /* what allod does with it */
+	const char *lost;    /* what is lost without it */
+};
+
+/*
+ * Runs every probe and hands each result to `fn`, in a fixed order. Features are tried, not
+ * derived from version numbers, in throw-away mappings, and in a forked child where trying could
+ * change the process. Takes some milliseconds; not for the allocation path.
+ */
+void os_probe_each(void (*fn)(const struct os_probe *probe, void *arg), void *arg);

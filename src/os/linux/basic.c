@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Time, identity, text in and out, and the end of the process. Stateless. Called through os/os.h
+ * only; the background task and signal handlers call these too, so nothing here touches errno or
+ * thread-local storage.
+ */
+#include "linux/linux.h"
+#include "linux/syscall.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <time.h>
+#include <unistd.h>
+
+/* What the kernel calls a signal set, and its struct sigaction; SIG_DFL is all zeros. */
+struct kernel_sigaction {
+	unsigned long words[4];
+};
+
+uint64_t os_linux_now_ns(void)
+{
+	struct timespec now = { 0 };
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec + 1;
+}
+
+int os_thread_id(void)
+{
+	return (int)os_syscall1(SYS_gettid, 0);
+}
+
+int os_pid(void)
+{
+	return (int)os_syscall1(SYS_getpid, 0);
+}
+
+void os_linux_write(int fd, const char *text, size_t bytes)
+{
+	while (bytes) {
+		long ret = os_syscall3(SYS_write, fd, (long)text, (long)bytes);
+
+		if (ret == -EINTR)
+			continue;
+		if (ret <= 0)
+			return;
+		text += ret;
+		bytes -= (size_t)ret;
+	}
+}
+
+static void abort_once(void)
+{
+	unsigned long set = 1UL << (SIGABRT - 1);
+
+	os_syscall4(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&set, 0, sizeof(set));
+	os_syscall3(SYS_tgkill, os_pid(), os_thread_id(), SIGABRT);
+}
+
+/* As abort() does it, without its lock: the program's handler first, then the default action. */
+_Noreturn void os_linux_fatal(const char *line)
+{
+	struct kernel_sigaction deflt = { { 0 } };
+
+	os_linux_write(STDERR_FILENO, line, strlen(line));
+	abort_once();
+	for (;;) {
+		os_syscall4(SYS_rt_sigaction, SIGABRT, (long)&deflt, 0, sizeof(unsigned long));
+		abort_once();
+		os_syscall1(SYS_exit_group, 127);
+	}
+}
+
+bool os_is_secure(void)
+{
+	return getauxval(AT_SECURE) != 0;
+}
+
+const char *os_linux_env(const char *name)
+{
+	size_t bytes = strlen(name);
+
+	/* Before libc's own start the array is missing; ld.so may allocate that early. */
+	for (char **at = environ; at && *at; at++) {
+		if (!strncmp(*at, name, bytes) && (*at)[bytes] == '=')
+			return *at + bytes + 1;
+	}
+	return NULL;
+}
+
+ssize_t os_linux_file_read(const char *path, char *buf, size_t cap)
+{
+	long fd = os_syscall4(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0);
+	size_t len = 0;
+	long ret = 0;
+
+	if (fd < 0)
+		return fd;
+	while (len + 1 < cap) {
+		ret = os_syscall3(SYS_read, fd, (long)(buf + len), (long)(cap - 1 - len));
+		if (ret == -EINTR)
+			continue;
+		if (ret <= 0)
+			break;
+		len += (size_t)ret;
+	}
+	os_syscall1(SYS_close, fd);
+	if (ret < 0)
+		return ret;
+	buf[len] = '\0';
+	return (ssize_t)len;
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The calls of os/os.h that the mock replaces, forwarded to Linux. Linked where the mock is not.
+ */
+#include "facts.h"
+#include "linux/linux.h"
+
+void os_facts_gather(struct os_facts *ret_facts)
+{
+	os_linux_facts_gather(ret_facts);
+}
+
+void *os_reserve(size_t bytes, size_t align)
+{
+	return os_linux_reserve(bytes, align);
+}
+
+int os_commit(void *base, size_t bytes)
+{
+	return os_linux_commit(base, bytes);
+}
+
+int os_decommit(void *base, size_t bytes)
+{
+	return os_linux_decommit(base, bytes);
+}
+
+int os_lazyfree(void *base, size_t bytes)
+{
+	return os_linux_lazyfree(base, bytes);
+}
+
+void *os_map(size_t bytes, size_t align)
+{
+	return os_linux_map(bytes, align);
+}
+
+int os_unmap(void *base, size_t bytes)
+{
+	return os_linux_unmap(base, bytes);
+}
+
+int os_map_fixed(void *base, size_t bytes)
+{
+	return os_linux_map_fixed(base, bytes);
+}
+
+int os_remap_fixed_none(void *base, size_t bytes)
+{
+	return os_linux_remap_fixed_none(base, bytes);
+}
+
+void *os_move(void *old, size_t old_bytes, void *dst, size_t new_bytes, bool keep_old)
+{
+	return os_linux_move(old, old_bytes, dst, new_bytes, keep_old);
+}
+
+int os_grow(void *base, size_t old_bytes, size_t new_bytes)
+{
+	return os_linux_grow(base, old_bytes, new_bytes);
+}
+
+int os_huge(void *base, size_t bytes, bool on)
+{
+	return os_linux_huge(base, bytes, on);
+}
+
+int os_populate(void *base, size_t bytes)
+{
+	return os_linux_populate(base, bytes);
+}
+
+int os_name(void *base, size_t bytes, const char *name)
+{
+	return os_linux_name(base, bytes, name);
+}
+
+int os_wipe_on_fork(void *base, size_t bytes)
+{
+	return os_linux_wipe_on_fork(base, bytes);
+}
+
+uint64_t os_now_ns(void)
+{
+	return os_linux_now_ns();
+}
+
+void os_write(int fd, const char *text, size_t bytes)
+{
+	os_linux_write(fd, text, bytes);
+}
+
+_Noreturn void os_fatal(const char *line)
+{
+	os_linux_fatal(line);
+}
+
+const char *os_env(const char *name)
+{
+	return os_linux_env(name);
+}
+
+ssize_t os_file_read(const char *path, char *buf, size_t cap)
+{
+	return os_linux_file_read(path, buf, cap);
+}
+
+int os_task_start(struct os_task *task, void (*fn)(void *arg), void *arg)
+{
+	return os_linux_task_start(task, fn, arg);
+}

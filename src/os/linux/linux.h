@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The Linux implementation of os/os.h under names of its own, so that the mock can stand in front
+ * of it: entry.c forwards each os_x() to os_linux_x(), the mock counts and fails first. For
+ * src/os only; the contracts are those of os/os.h.
+ */
+#pragma once
+
+#include "os/os.h"
+
+void os_linux_facts_gather(struct os_facts *ret_facts);
+
+void *os_linux_reserve(size_t bytes, size_t align);
+int os_linux_commit(void *base, size_t bytes);
+int os_linux_decommit(void *base, size_t bytes);
+int os_linux_lazyfree(void *base, size_t bytes);
+void *os_linux_map(size_t bytes, size_t align);
+int os_linux_unmap(void *base, size_t bytes);
+int os_linux_map_fixed(void *base, size_t bytes);
+int os_linux_remap_fixed_none(void *base, size_t bytes);
+void *os_linux_move(void *old, size_t old_bytes, void *dst, size_t new_bytes, bool keep_old);
+int os_linux_grow(void *base, size_t old_bytes, size_t new_bytes);
+int os_linux_huge(void *base, size_t bytes, bool on);
+int os_linux_populate(void *base, size_t bytes);
+int os_linux_name(void *base, size_t bytes, const char *name);
+int os_linux_wipe_on_fork(void *base, size_t bytes);
+
+uint64_t os_linux_now_ns(void);
+void os_linux_write(int fd, const char *text, size_t bytes);
+_Noreturn void os_linux_fatal(const char *line);
+const char *os_linux_env(const char *name);
+ssize_t os_linux_file_read(const char *path, char *buf, size_t cap);
+int os_linux_task_start(struct os_task *task, void (*fn)(void *arg), void *arg);
