@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * page: memory in runs of 64 KiB granules.
+ *
+ * Owns one reserved range of addresses (the arena), of which a growing front part is committed, and
+ * blocks mapped one by one (direct runs) for what the arena cannot serve. A freed run stays mapped
+ * and is handed out again without a system call; memory that stays free for options.decay_ms is
+ * given back to the kernel while its addresses are kept.
+ *
+ * Every granule has one record of PAGE_RECORD_BYTES bytes for the layer above. A record is zero at
+ * first, is never unmapped and never moves, so a thread that read a stale pointer may still read
+ * the record safely; what it holds is the business of the layer above alone. It keeps its contents
+ * when its granule is freed and handed out again.
+ *
+ * Nothing here takes a lock: a thread stopped anywhere, even for ever, stops no other and keeps at
+ * most the run it was handling (for a purge: 2 MiB) out of use. Every function may be called by any
+ * thread at any time, also from a signal handler that interrupted another one of them.
+ *
+ * Callers: the layers above. Calls down: os, base.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/atomic.h"
+
+#define PAGE_GRANULE_SHIFT 16
+#define PAGE_GRANULE_BYTES ((size_t)1 << PAGE_GRANULE_SHIFT)
+#define PAGE_RECORD_SHIFT 7
+#define PAGE_RECORD_BYTES ((size_t)1 << PAGE_RECORD_SHIFT)
+#define PAGE_RECORD_INDEX_BITS 28
+
+/* In a direct run the first so many granules find its (one) record; see page_record_of(). */
+#define PAGE_DIRECT_SPAN 64
+
+/*
+ * What the inline look-ups need. Constant once page_init() has returned, on the thread on which it
+ * returned and on those that got a pointer from it; before, `base` is an address that no object can
+ * have and `bytes` is 0, and a mixture of old and new values finds nothing either.
+ */
+struct page_arena {
+	_Atomic(uintptr_t) base;    /* address of granule 0, 2 MiB aligned */
+	_Atomic(uintptr_t) bytes;   /* addresses in the arena, committed or not */
+	_Atomic(uintptr_t) records; /* record 0; record i lies i records below it */
+};
+
+extern struct page_arena page_arena;
+
+/* A run as handed out: `zeroed` says that every byte of it reads as zero. */
+struct page_run {
+	char *base;      /* granule aligned */
+	size_t granules; /* as asked for */
+	bool zeroed;
+};
+
+struct page_stats {
+	size_t arena_bytes;      /* addresses reserved for granules */
+	size_t committed_bytes;  /* made accessible so far */
+	size_t metadata_bytes;   /* accessible bytes of records, bitmap and stamps (resident: less) */
+	size_t used_bytes;       /* handed out, direct runs included */
+	size_t used_peak_bytes;  /* highest used_bytes so far */
+	size_t dirty_bytes;      /* free, and still holding pages */
+	size_t purged_bytes;     /* given back to the kernel, sum over the life of the process */
+	size_t direct_bytes;     /* of used_bytes: mapped one by one */
+	size_t direct_runs;      /* how many such runs */
+	size_t moved_runs;       /* runs whose pages were moved in, and which cost map entries */
+	uint64_t alloc_calls;    /* page_alloc() that succeeded */
+	uint64_t move_calls;     /* page_move() that succeeded */
+	bool background_running; /* whether idle memory is being given back by the janitor */
+};
+
+/*
+ * Prepares the layer; every thread calls it before anything else here. Idempotent; threads that
+ * race finish independently of one another. Reads `options`, which must be final. Returns 0, or
+ * -ENOMEM when not even the metadata could be reserved (a later call tries again).
+ */
+int page_init(void);
+
+/*
+ * Hands out `granules` (> 0) contiguous granules at a multiple of `align_bytes` (a power of two; 0 or
+ * anything up to a granule means a granule). Returns 0, or -ENOMEM and nothing changed.
+ */
+int page_alloc(size_t granules, size_t align_bytes, struct page_run *ret_run);
+
+/*
+ * Takes back a whole run: `base` and `granules` as handed out or as last changed by page_extend() and
+ * page_shrink(). The caller is done with the records of the run before it calls. A run freed twice
+ * ends the process.
+ */
+void page_free(char *base, size_t granules);
+
+/*
+ * Grows a run where it stands, from `old_granules` to `new_granules`. True on success; *ret_zeroed
+ * says whether the added part reads as zero. False: nothing changed.
+ */
+bool page_extend(char *base, size_t old_granules, size_t new_granules, bool *ret_zeroed);
+
+/* Gives back the tail of a run; 0 < new_granules < old_granules. It cannot fail. */
+void page_shrink(char *base, size_t old_granules, size_t new_granules);
+
+/*
+ * Moves the pages of a run to a new run of `new_granules` (> old_granules) without copying.
+ * Returns 0: *ret_run is the new run, holding the old contents in its first old_granules;
+ * ret_run->zeroed speaks of the part behind them; the old run, and its records, belong to the page
+ * layer again (possibly already to another thread). Returns -ENOTSUP when moving does not pay or is
+ * not possible here, -ENOMEM when there is no room: nothing has changed and the caller may copy.
+ */
+int page_move(char *base, size_t old_granules, size_t new_granules, struct page_run *ret_run);
+
+/* Gives all free dirty memory back to the kernel now; returns how many bytes. */
+size_t page_trim(void);
+
+/* Called now and then from slow paths: gives back what is due. Cheap when nothing is. */
+void page_tick(void);
+
+/* Fills in a snapshot; the fields are read one by one, not at one instant. */
+void page_stats(struct page_stats *ret_stats);
+
+/* Called in the child after fork, before it goes on: nobody gives memory back there yet. */
+void page_fork_child(void);
+
+/*
+ * Whether the equations of the layer hold (free + used = committed, the sums agree with the
+ * bitmap and the stamps). For tests, while no other thread is inside the layer.
+ */
+bool page_check(void);
+
+/* The record of an address outside the arena: that of a direct run, or NULL. */
+void *page_record_lookup(const void *p);
+
+/*
+ * The record of the granule that holds `p`, or NULL when `p` is in no memory of this layer. In the
+ * arena each granule has its own. A direct run has one, found from any address in its first
+ * PAGE_DIRECT_SPAN granules (from further ones: NULL). So whoever marks each granule of a run stops
+ * at PAGE_DIRECT_SPAN, or where page_record_of() gives the first granule's record again.
+ */
+static inline void *page_record_of(const void *p)
+{
+	uintptr_t offset = (uintptr_t)p - a_load_rlx(&page_arena.base);
+
+	if (__builtin_expect(offset < a_load_rlx(&page_arena.bytes), 1))
+		return (void *)(a_load_rlx(&page_arena.records) -
+		                ((offset >> PAGE_GRANULE_SHIFT) << PAGE_RECORD_SHIFT));
+	return page_record_lookup(p);
+}
+
+/* The number of a record: below 2^PAGE_RECORD_INDEX_BITS, constant for the life of the process. */
+static inline uint32_t page_record_index(const void *record)
+{
+	return (uint32_t)((a_load_rlx(&page_arena.records) - (uintptr_t)record) >>
+	                  PAGE_RECORD_SHIFT);
+}
+
+/* The record of that number; the inverse of page_record_index(). */
+static inline void *page_record_at(uint32_t index)
+{
+	return (void *)(a_load_rlx(&page_arena.records) - ((uintptr_t)index << PAGE_RECORD_SHIFT));
+}
+
+/* Whether `p` lies in the arena; if not, it may still lie in a direct run. */
+static inline bool page_in_arena(const void *p)
+{
+	return (uintptr_t)p - a_load_rlx(&page_arena.base) < a_load_rlx(&page_arena.bytes);
+}
+
+/* The first address of the granule whose record this is; the record must be of the arena. */
+static inline char *page_granule_of(const void *record)
+{
+	return (char *)(a_load_rlx(&page_arena.base) +
+	                ((uintptr_t)page_record_index(record) << PAGE_GRANULE_SHIFT));
+}
