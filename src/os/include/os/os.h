@@ -234,6 +234,7 @@ struct os_probe {
 	const char *value;   /* what was found, "" if there is nothing beyond `available` */
 	const char *enables; /* what allod does with it */
 	const char *lost;    /* what is lost without it */
+	const char *group;   /* "host", "limits" or "features": probes of a group come together */
 };
 
 /*
