@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The bitmap with block hints.
+ *
+ * Words hold 64 bits each, 1 = free. A block is 512 bits, one cache line, and has a hint: an upper
+ * bound, at most 512, on the length of the free runs that *start* in the block. A run of up to 512
+ * bits that starts in block k lies in blocks k and k+1, so the bound of k depends on those two. A
+ * search for n bits skips every block whose bound is below min(n, 512); it reads eight bytes a
+ * block for that instead of 64.
+ *
+ * A hint is  epoch:53 | mark:1 | bound:10.  It is *open* when the bound is 512 without a mark.
+ *
+ * Operations
+ *   put        raise high_blocks; set the bits word by word; fence; open the hints
+ *   take       near path in the word of `start`; else search from `start` to high_blocks, then from
+ *              0 to the block of `start`; claim word by word, put back on conflict
+ *   settle     after a whole block was searched in vain: mark the hint, fence, search the block
+ *              again, and lower the bound to n - 1 if the marked value is still there
+ *
+ * Synchronization   any operation beside any other. Every change of a word or of a hint is a CAS.
+ *
+ * Linearization   Within a word, take and put happen at their CAS. A run over several words is
+ *   taken in ascending order of words, and is taken once the last is; others see its bits as used
+ *   from each CAS on. A put counts as complete when it returns. A failing take is right in the sense
+ *   that bitmap.h gives; it is no snapshot of the whole map.
+ *
+ * Ordering
+ *   [bitmap.1] the CAS that frees bits releases, the CAS that takes them acquires: the taker sees
+ *     what was written to the run before. All changes of a word are read-modify-writes, so those
+ *     that come between carry the release on.
+ *   [bitmap.2] put:    W (set bits)          F1 (fence)   H (look at the hint; CAS unless open)
+ *              settle: M (CAS a fresh mark)  F2 (fence)   R (read words)   L (CAS the mark to n-1)
+ *     Both fences are sequentially consistent. If F1 comes before F2, R sees the bits that W set,
+ *     or that they have been taken since, and the lowered bound is true of them. If F2 comes before
+ *     F1, H sees M or something later. If it sees M or the lowered bound, it opens the hint, after
+ *     L or so that L fails. If it sees an open hint, that is later than M, so another put opened
+ *     the hint in between, and L fails, for each opening and each mark has an epoch of its own. So
+ *     when put has returned, the bound of its blocks is true of its bits until they are taken.
+ *   [bitmap.3] a failing search looks whether a take put bits back meanwhile, and then goes round
+ *     again: the bits may have been missed only because two takes stood in each other's way.
+ *   high_blocks needs no order: a put that has returned has raised it or read it raised.
+ *
+ * Progress   Lock-free. A CAS on a word fails when another call changed that word. A claim fails
+ *   because another took bits in between; claims go upward, so along a chain of claims that block
+ *   each other the topmost is not blocked by one of them. A search repeats only when another take
+ *   put bits back meanwhile. A thread that stops in put before opening the hints, or in take
+ *   between two words, keeps those bits out of use and nothing else. A mark left behind costs puts their
+ *   short cut until one of them opens the hint, and never hides a run.
+ *
+ * Reclamation   none: words and hints live as long as the map.
+ */
+#include "base/assert.h"
+
+#include "bitmap_word.h"
+
+/* What a take looks for. */
+struct request {
+	size_t n;
+	size_t align;
+	size_t phase;     /* positions that fit are congruent to it modulo align */
+	uint64_t pattern; /* a bit for each multiple of align in a word */
+};
+
+/* Takes all bits of the mask, or none and returns false. */
+static inline bool word_take(_Atomic(uint64_t) *word, uint64_t mask)
+{
+	uint64_t value = a_load_rlx(word);
+
+	while ((value & mask) == mask) {
+		/* [bitmap.1] acq: sees what was written before word_put(). */
+		if (a_cas_weak_acq(word, &value, value & ~mask))
+			return true;
+	}
+	return false;
+}
+
+/* Frees all bits of the mask, or none and returns false if one is free already. */
+static inline bool word_put(_Atomic(uint64_t) *word, uint64_t mask)
+{
+	uint64_t value = a_load_rlx(word);
+
+	while ((value & mask) == 0) {
+		/* [bitmap.1] rel: gives the run's memory to who takes it in word_take(). */
+		if (a_cas_weak_rel(word, &value, value | mask))
+			return true;
+	}
+	return false;
+}
+
+static inline bool hint_is_open(uint64_t hint)
+{
+	return (hint & (HINT_BOUND_MASK | HINT_MARK)) == HINT_OPEN;
+}
+
+/* The hint of the next epoch with these low bits. */
+static inline uint64_t hint_next(uint64_t hint, uint64_t low)
+{
+	return ((hint & ~(HINT_EPOCH - 1)) + HINT_EPOCH) | low;
+}
+
+/* Makes the hint say that any run may start in the block. */
+static inline void hint_open(struct bitmap *b, size_t block)
+{
+	uint64_t hint = a_load_rlx(&b->hints[block]);
+
+	while (!hint_is_open(hint)) {
+		if (a_cas_weak_rlx(&b->hints[block], &hint, hint_next(hint, HINT_OPEN)))
+			return;
+	}
+}
+
+/* Opens the hints that depend on bits just freed: those of their blocks and of the one before. */
+static inline void hints_open(struct bitmap *b, size_t pos, size_t n)
+{
+	size_t first = pos / BITMAP_BLOCK_BITS;
+	size_t last = (pos + n - 1) / BITMAP_BLOCK_BITS;
+
+	/* [bitmap.2] seq: the bits are set before the hints are looked at; pairs with
+	 * block_settle(). */
+	a_fence_seq();
+	for (size_t block = first ? first - 1 : 0; block <= last; block++)
+		hint_open(b, block);
+}
+
+/* Each bit of the low word at which n <= 64 free bits start, the next word included. */
+static inline uint64_t run_starts(uint64_t word, uint64_t next, size_t n)
+{
+	unsigned __int128 starts = (unsigned __int128)next << WORD_BITS | word;
+
+	for (size_t have = 1; have < n;) {
+		size_t step = min_size(have, n - have);
+		starts &= starts >> step;
+		have += step;
+	}
+	return (uint64_t)starts;
+}
+
+/* The next position at or behind `from` that is aligned as the request wants. */
+static inline size_t request_align(const struct request *rq, size_t from)
+{
+	return from + ((rq->phase - from) & (rq->align - 1));
+}
+
+/* A bit for each aligned position of the word whose first bit is `base`. */
+static inline uint64_t request_mask(const struct request *rq, size_t base)
+{
+	size_t first = (rq->phase - base) & (rq->align - 1);
+
+	return first < WORD_BITS ? rq->pattern << first : 0;
+}
+
+/* block_find() for runs that fit in two words. */
+static size_t block_find_short(const struct bitmap *b, const struct request *rq, size_t from)
+{
+	size_t end = (from / BITMAP_BLOCK_BITS + 1) * BLOCK_WORDS;
+	uint64_t keep = ~0ull << from % WORD_BITS;
+
+	for (size_t i = from / WORD_BITS; i < end; i++, keep = ~0ull) {
+		uint64_t word = word_read(b, i);
+		if (!word)
+			continue;
+		uint64_t next = rq->n > 1 ? word_read(b, i + 1) : 0;
+		uint64_t starts = run_starts(word, next, rq->n);
+		starts &= keep & request_mask(rq, i * WORD_BITS);
+		if (starts)
+			return i * WORD_BITS + (size_t)__builtin_ctzll(starts);
+	}
+	return BITMAP_NONE;
+}
+
+/*
+ * block_find() for runs of more than 64 bits, which start in the free bits at the upper end of a
+ * word. When the lowest start in a word is blocked by a used bit behind the word, so are
+ * the others of the word, and all up to that bit.
+ */
+static size_t block_find_long(const struct bitmap *b, const struct request *rq, size_t from)
+{
+	size_t end = (from / BITMAP_BLOCK_BITS + 1) * BITMAP_BLOCK_BITS;
+
+	while (from < end) {
+		size_t base = from / WORD_BITS * WORD_BITS;
+		uint64_t used = ~word_read(b, base / WORD_BITS);
+		size_t low = used ? WORD_BITS - (size_t)__builtin_clzll(used) : 0;
+		uint64_t starts = low < WORD_BITS ? ~0ull << low : 0;
+		starts &= request_mask(rq, base) & ~0ull << from % WORD_BITS;
+		from = base + WORD_BITS;
+		if (!starts)
+			continue;
+		size_t pos = base + (size_t)__builtin_ctzll(starts);
+		if (rq->n > b->bits - pos)
+			return BITMAP_NONE;
+		size_t blocked = first_used(b, from, pos + rq->n);
+		if (blocked == pos + rq->n)
+			return pos;
+		from = blocked;
+	}
+	return BITMAP_NONE;
+}
+
+/* The first position that fits at or behind `from` and starts in its block, or BITMAP_NONE. */
+static inline size_t block_find(const struct bitmap *b, const struct request *rq, size_t from)
+{
+	return rq->n <= WORD_BITS ? block_find_short(b, rq, from) : block_find_long(b, rq, from);
+}
+
+/*
+ * Lowers the hint of a block in which a search from its first bit found nothing. Returns false, or
+ * true if there is a run by now.
+ */
+static __attribute__((noinline)) bool block_settle(struct bitmap *b, const struct request *rq,
+	size_t block)
+{
+	uint64_t hint = a_load_rlx(&b->hints[block]);
+	uint64_t marked = hint_next(hint, hint_bound(hint) | HINT_MARK);
+
+	if (hint_bound(hint) < rq->n || !a_cas_strong_rlx(&b->hints[block], &hint, marked))
+		return false;
+	/* [bitmap.2] seq: the mark is set before the words are read; pairs with hints_open(). */
+	a_fence_seq();
+	if (block_find(b, rq, block * BITMAP_BLOCK_BITS) != BITMAP_NONE)
+		return true;
+	a_cas_strong_rlx(&b->hints[block], &marked, hint_next(marked, rq->n - 1));
+	return false;
+}
+
+/* Puts back what a take had claimed before it met a conflict at `end`. */
+static __attribute__((cold, noinline)) void claim_undo(struct bitmap *b, size_t pos, size_t end)
+{
+	if (pos == end)
+		return;
+	for (size_t at = pos; at < end; at = word_end(at)) {
+		bool was_ours = word_put(&b->words[at / WORD_BITS], word_mask(at, end));
+		ASSERT(was_ours);
+		(void)was_ours;
+	}
+	hints_open(b, pos, end - pos);
+	/* [bitmap.3] rel: the bits are back before the count tells; pairs with bitmap_take(). */
+	a_add_rel(&b->rollbacks, 1);
+}
+
+/* Takes the bits [pos, pos + n) upward word by word, or nothing and returns false. */
+static bool claim(struct bitmap *b, size_t pos, size_t n)
+{
+	size_t end = pos + n;
+
+	for (size_t at = pos; at < end; at = word_end(at)) {
+		if (!word_take(&b->words[at / WORD_BITS], word_mask(at, end))) {
+			claim_undo(b, pos, at);
+			return false;
+		}
+	}
+	return true;
+}
+
+/* Takes the first run that starts in the block of `from`, at or behind it. */
+static size_t block_take(struct bitmap *b, const struct request *rq, size_t from)
+{
+	bool may_settle =
+		from % BITMAP_BLOCK_BITS == 0 && rq->align == 1 && rq->n <= BITMAP_BLOCK_BITS;
+
+	for (;;) {
+		size_t pos = block_find(b, rq, from);
+		if (pos != BITMAP_NONE) {
+			if (claim(b, pos, rq->n))
+				return pos;
+		} else if (!may_settle || !block_settle(b, rq, from / BITMAP_BLOCK_BITS)) {
+			return BITMAP_NONE;
+		}
+	}
+}
+
+/* Takes the first run that starts at or behind `from` and in a block below `end_block`. */
+static size_t search(struct bitmap *b, const struct request *rq, size_t from, size_t end_block)
+{
+	size_t want = min_size(rq->n, BITMAP_BLOCK_BITS);
+
+	from = request_align(rq, from);
+	while (from / BITMAP_BLOCK_BITS < end_block) {
+		size_t block = from / BITMAP_BLOCK_BITS;
+		if (hint_bound(a_load_rlx(&b->hints[block])) >= want) {
+			size_t pos = block_take(b, rq, from);
+			if (pos != BITMAP_NONE)
+				return pos;
+		}
+		from = request_align(rq, (block + 1) * BITMAP_BLOCK_BITS);
+	}
+	return BITMAP_NONE;
+}
+
+/* The whole of bitmap_take(), for requests that the word of `start` cannot serve. */
+static __attribute__((noinline)) size_t take_anywhere(struct bitmap *b, const struct request *rq,
+	size_t start)
+{
+	for (;;) {
+		/* [bitmap.3] acq: a change tells of bits put back; pairs with claim_undo(). */
+		uint64_t rollbacks = a_load_acq(&b->rollbacks);
+		size_t high = a_load_rlx(&b->high_blocks);
+		size_t pos = search(b, rq, start, high);
+		if (pos == BITMAP_NONE && start)
+			pos = search(b, rq, 0, min_size(start / BITMAP_BLOCK_BITS + 1, high));
+		/* [bitmap.3] acq: as above; the next round sees them. */
+		if (pos != BITMAP_NONE || a_load_acq(&b->rollbacks) == rollbacks)
+			return pos;
+	}
+}
+
+/* Takes a run that lies wholly in the word of `start`, if there is one. */
+static inline size_t take_near(struct bitmap *b, size_t n, size_t start)
+{
+	_Atomic(uint64_t) *word = &b->words[start / WORD_BITS];
+	uint64_t starts = run_starts(a_load_rlx(word) & ~0ull << start % WORD_BITS, 0, n);
+
+	if (!starts)
+		return BITMAP_NONE;
+	size_t low = (size_t)__builtin_ctzll(starts);
+	size_t pos = start / WORD_BITS * WORD_BITS + low;
+	return word_take(word, word_mask(pos, pos + n)) ? pos : BITMAP_NONE;
+}
+
+size_t bitmap_take(struct bitmap *b, size_t n, size_t align, size_t align_offset, size_t start)
+{
+	ASSERT(n > 0);
+	ASSERT(align > 0 && (align & (align - 1)) == 0);
+	if (start >= b->bits)
+		start = 0;
+	if (align == 1 && n <= WORD_BITS &&
+		start / BITMAP_BLOCK_BITS < a_load_rlx(&b->high_blocks)) {
+		size_t pos = take_near(b, n, start);
+		if (pos != BITMAP_NONE)
+			return pos;
+	}
+	struct request rq = {
+		.n = n,
+		.align = align,
+		.phase = (0 - align_offset) & (align - 1),
+		.pattern = align < WORD_BITS ? ~0ull / ((1ull << align) - 1) : 1,
+	};
+	return take_anywhere(b, &rq, start);
+}
+
+bool bitmap_take_at(struct bitmap *b, size_t pos, size_t n)
+{
+	ASSERT(n > 0);
+	if (pos >= b->bits || n > b->bits - pos)
+		return false;
+	/* A look first: a claim that fails half-way would be in the way of others. */
+	return first_used(b, pos, pos + n) == pos + n && claim(b, pos, n);
+}
+
+/* Notes that the blocks below `blocks` have had a free bit. */
+static __attribute__((cold, noinline)) void high_raise(struct bitmap *b, uint64_t blocks)
+{
+	uint64_t high = a_load_rlx(&b->high_blocks);
+
+	while (high < blocks && !a_cas_weak_rlx(&b->high_blocks, &high, blocks))
+		;
+}
+
+/* Whether none of the bits [pos, end) is free. */
+static bool all_used(const struct bitmap *b, size_t pos, size_t end)
+{
+	for (size_t at = pos; at < end; at = word_end(at)) {
+		if (a_load_rlx(&b->words[at / WORD_BITS]) & word_mask(at, end))
+			return false;
+	}
+	return true;
+}
+
+bool bitmap_put(struct bitmap *b, size_t pos, size_t n)
+{
+	size_t end = pos + n;
+	size_t last_block = (end - 1) / BITMAP_BLOCK_BITS;
+
+	ASSERT(n > 0 && pos < b->bits && n <= b->bits - pos);
+	if (word_end(pos) < end && !all_used(b, pos, end))
+		return false;
+	if (last_block >= a_load_rlx(&b->high_blocks))
+		high_raise(b, last_block + 1);
+	for (size_t at = pos; at < end; at = word_end(at)) {
+		if (!word_put(&b->words[at / WORD_BITS], word_mask(at, end)))
+			return false;
+	}
+	hints_open(b, pos, n);
+	return true;
+}
+
+bool bitmap_is_free(const struct bitmap *b, size_t pos)
+{
+	return pos < b->bits && (word_read(b, pos / WORD_BITS) >> pos % WORD_BITS & 1);
+}
+
+size_t bitmap_storage_bytes(size_t bits)
+{
+	size_t blocks = (bits + BITMAP_BLOCK_BITS - 1) / BITMAP_BLOCK_BITS;
+	size_t bytes = blocks * (BLOCK_WORDS + 1) * sizeof(uint64_t);
+
+	return (bytes + 63) & ~(size_t)63;
+}
+
+void bitmap_init(struct bitmap *b, void *storage, size_t bits)
+{
+	ASSERT(bits > 0);
+	ASSERT((uintptr_t)storage % 64 == 0);
+	b->bits = bits;
+	b->blocks = (bits + BITMAP_BLOCK_BITS - 1) / BITMAP_BLOCK_BITS;
+	b->words = storage;
+	b->hints = b->words + b->blocks * BLOCK_WORDS;
+	a_store_rlx(&b->high_blocks, 0);
+	a_store_rlx(&b->rollbacks, 0);
+}

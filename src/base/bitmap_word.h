@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Words and hints of the bitmap: the layout and the plain reads that bitmap.c (take and put) and
+ * bitmap_walk.c (looking only) share. Private to these two files. bitmap.c tells the protocol.
+ */
+#pragma once
+
+#include "base/bitmap.h"
+
+#define WORD_BITS 64
+#define BLOCK_WORDS (BITMAP_BLOCK_BITS / WORD_BITS)
+
+#define HINT_BOUND_MASK 0x3ffull
+#define HINT_MARK 0x400ull
+#define HINT_EPOCH 0x800ull
+#define HINT_OPEN ((uint64_t)BITMAP_BLOCK_BITS)
+
+static inline size_t min_size(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+/* The bits of [from, end) that lie in the word of `from`. */
+static inline uint64_t word_mask(size_t from, size_t end)
+{
+	size_t low = from % WORD_BITS;
+	size_t len = min_size(WORD_BITS - low, end - from);
+
+	return ~0ull >> (WORD_BITS - len) << low;
+}
+
+static inline size_t word_end(size_t bit)
+{
+	return (bit | (WORD_BITS - 1)) + 1;
+}
+
+/* The word as it is now; beyond the storage there is nothing free. */
+static inline uint64_t word_read(const struct bitmap *b, size_t word)
+{
+	return word < b->blocks * BLOCK_WORDS ? a_load_rlx(&b->words[word]) : 0;
+}
+
+static inline size_t hint_bound(uint64_t hint)
+{
+	return hint & HINT_BOUND_MASK;
+}
+
+/* The first bit in [from, end) that is not free, or end. */
+static inline size_t first_used(const struct bitmap *b, size_t from, size_t end)
+{
+	while (from < end) {
+		uint64_t used = ~word_read(b, from / WORD_BITS) & word_mask(from, end);
+		if (used)
+			return from / WORD_BITS * WORD_BITS + (size_t)__builtin_ctzll(used);
+		from = word_end(from);
+	}
+	return end;
+}
