@@ -119,8 +119,8 @@ void test_skip(const char *fmt, ...)
 	_exit(EXIT_SKIPPED);
 }
 
-void test_check_eq(
-	const char *file, int line, const char *a_text, const char *b_text, uint64_t a, uint64_t b)
+void test_check_eq(const char *file, int line, const char *a_text, const char *b_text, uint64_t a,
+	uint64_t b)
 {
 	if (a == b)
 		return;
@@ -341,8 +341,8 @@ static void set_up(void)
 	if (scale && atoi(scale) > 0)
 		timeout_scale = (unsigned)atoi(scale);
 	setrlimit(RLIMIT_CORE, &no_core);
-	report = mmap(
-		NULL, sizeof(*report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	report = mmap(NULL, sizeof(*report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		0);
 	if (report == MAP_FAILED)
 		_exit(EXIT_FAILED);
 	sigemptyset(&chld);

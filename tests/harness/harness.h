@@ -40,9 +40,9 @@ void test_register(struct test *t);
 #define CHECK(cond) ((cond) ? (void)0 : test_fail(__FILE__, __LINE__, "%s is false", #cond))
 
 /* Integers and pointers of any width; values are compared after widening to 64 bits. */
-#define CHECK_EQ(a, b) \
-	test_check_eq( \
-		__FILE__, __LINE__, #a, #b, (uint64_t)(uintptr_t)(a), (uint64_t)(uintptr_t)(b))
+#define CHECK_EQ(a, b)                                                      \
+	test_check_eq(__FILE__, __LINE__, #a, #b, (uint64_t)(uintptr_t)(a), \
+		(uint64_t)(uintptr_t)(b))
 
 #define CHECK_STR_EQ(a, b) test_check_str_eq(__FILE__, __LINE__, #a, #b, a, b)
 
@@ -81,8 +81,8 @@ struct test_death {
 	int stderr_fd;
 };
 
-void test_check_eq(
-	const char *file, int line, const char *a_text, const char *b_text, uint64_t a, uint64_t b);
+void test_check_eq(const char *file, int line, const char *a_text, const char *b_text, uint64_t a,
+	uint64_t b);
 void test_check_str_eq(const char *file, int line, const char *a_text, const char *b_text,
 	const char *a, const char *b);
 bool test_death_begin(struct test_death *death);
