@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Every replaceable operator new and delete of C++, written in C under the names that the Itanium
+ * ABI gives them, so that the library needs no C++ run-time. That of the program is looked up when an
+ * allocation has failed (cxx.h).
+ *
+ * Built with -fexceptions: a new_handler may throw, and the exception passes through these frames.
+ * No frame in between holds anything that would have to be released.
+ */
+#include "cxx.h"
+#include "face.h"
+#include "heap/fast.h"
+#include "heap/heap.h"
+
+_Static_assert(sizeof(size_t) == sizeof(unsigned long), "the names below say unsigned long (m)");
+
+/* [new.delete.single]: ask the new_handler for memory until there is some or it gives up. */
+static FACE_COLD void *new_retry(size_t size)
+{
+	void *block;
+
+	do {
+		cxx_call_new_handler();
+		block = heap_alloc(size);
+	} while (block == NULL);
+	return block;
+}
+
+static FACE_COLD void *new_aligned_retry(size_t size, size_t alignment)
+{
+	void *block;
+
+	do {
+		cxx_call_new_handler();
+		block = heap_alloc_aligned(alignment, size);
+	} while (block == NULL);
+	return block;
+}
+
+static inline void *new_plain(size_t size)
+{
+	void *block = heap_malloc_fast(size);
+
+	return __builtin_expect(block != NULL, 1) ? block : new_retry(size);
+}
+
+/* An alignment that is no power of two cannot be had, as libstdc++ has it. */
+static inline void *new_aligned(size_t size, size_t alignment)
+{
+	void *block;
+
+	if (!face_is_power_of_two(alignment))
+		cxx_throw_bad_alloc();
+	block = heap_alloc_aligned(alignment, size);
+	return __builtin_expect(block != NULL, 1) ? block : new_aligned_retry(size, alignment);
+}
+
+/*
+ * The nothrow forms must turn an exception of the new_handler into NULL, which takes a catch clause,
+ * which C has not: on failure the call goes on to the C++ run-time's own nothrow operator. By
+ * [new.delete.single]/7 that calls the throwing operator (ours, since it is the one found first) and
+ * catches.
+ */
+static inline void *new_nothrow(size_t size, const struct nothrow *tag, enum cxx_nothrow which)
+{
+	void *block = heap_malloc_fast(size);
+
+	return __builtin_expect(block != NULL, 1) ? block : cxx_new_nothrow(which, size, tag);
+}
+
+static inline void *new_aligned_nothrow(size_t size, size_t alignment, const struct nothrow *tag,
+	enum cxx_nothrow which)
+{
+	void *block = NULL;
+
+	if (face_is_power_of_two(alignment))
+		block = heap_alloc_aligned(alignment, size);
+	if (__builtin_expect(block != NULL, 1))
+		return block;
+	return cxx_new_aligned_nothrow(which, size, alignment, tag);
+}
+#define NEW_EXPORT FACE_EXPORT void *
+
+/* One object and arrays alike: the heap treats both the same. */
+NEW_EXPORT _Znwm(size_t size)
+{
+	return new_plain(size);
+}
+
+NEW_EXPORT _Znam(size_t size)
+{
+	return new_plain(size);
+}
+
+NEW_EXPORT _ZnwmSt11align_val_t(size_t size, size_t alignment)
+{
+	return new_aligned(size, alignment);
+}
+
+NEW_EXPORT _ZnamSt11align_val_t(size_t size, size_t alignment)
+{
+	return new_aligned(size, alignment);
+}
+
+NEW_EXPORT _ZnwmRKSt9nothrow_t(size_t size, const struct nothrow *tag)
+{
+	return new_nothrow(size, tag, CXX_NEW);
+}
+
+NEW_EXPORT _ZnamRKSt9nothrow_t(size_t size, const struct nothrow *tag)
+{
+	return new_nothrow(size, tag, CXX_NEW_ARRAY);
+}
+
+NEW_EXPORT _ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment,
+	const struct nothrow *tag)
+{
+	return new_aligned_nothrow(size, alignment, tag, CXX_NEW_ALIGNED);
+}
+
+NEW_EXPORT _ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment,
+	const struct nothrow *tag)
+{
+	return new_aligned_nothrow(size, alignment, tag, CXX_NEW_ARRAY_ALIGNED);
+}
