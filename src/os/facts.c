@@ -76,3 +76,8 @@ int os_init(void)
 	os_facts();
 	return 0;
 }
+
+bool os_is_secure(void)
+{
+	return os_facts()->is_secure;
+}

@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -72,11 +71,6 @@ _Noreturn void os_linux_fatal(const char *line)
 		abort_once();
 		os_syscall1(SYS_exit_group, 127);
 	}
-}
-
-bool os_is_secure(void)
-{
-	return getauxval(AT_SECURE) != 0;
 }
 
 const char *os_linux_env(const char *name)

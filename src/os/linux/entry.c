@@ -109,3 +109,23 @@ int os_task_start(struct os_task *task, void (*fn)(void *arg), void *arg)
 {
 	return os_linux_task_start(task, fn, arg);
 }
+
+bool os_task_alive(const struct os_task *task)
+{
+	return os_linux_task_alive(task);
+}
+
+bool os_task_sleep(struct os_task *task, uint64_t ns)
+{
+	return os_linux_task_sleep(task, ns);
+}
+
+void os_task_wake(struct os_task *task)
+{
+	os_linux_task_wake(task);
+}
+
+void os_task_stop(struct os_task *task)
+{
+	os_linux_task_stop(task);
+}

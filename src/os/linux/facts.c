@@ -9,6 +9,7 @@
 
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/sysinfo.h>
 
@@ -79,6 +80,7 @@ void os_linux_facts_gather(struct os_facts *ret_facts)
 	f->max_map_count = number_read("/proc/sys/vm/max_map_count", default_max_map_count);
 	f->overcommit_mode = (int)number_read("/proc/sys/vm/overcommit_memory", 0);
 	f->cpus_usable = cpus_read();
-	f->is_secure = os_is_secure();
+	f->is_secure = getauxval(AT_SECURE) != 0;
 	f->under_valgrind = under_valgrind();
+	f->seccomp_mode = (int)os_syscall2(SYS_prctl, PR_GET_SECCOMP, 0);
 }

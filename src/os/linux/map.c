@@ -40,8 +40,9 @@ static int advise(void *base, size_t bytes, int advice)
 }
 
 /*
- * Maps more than is wanted and unmaps both ends. The ends are mappings of our own that nothing
- * else has joined, so unmapping them cannot split anything but them.
+ * Maps more than is wanted and unmaps both ends. The kernel may have joined the mapping with its
+ * neighbours, so cutting can fail at vm.max_map_count; then all is given back, or, where even that
+ * fails, address space is lost but no memory.
  */
 static void *map_and_trim(size_t bytes, size_t align, int prot, int flags)
 {
@@ -148,8 +149,8 @@ void *os_linux_move(void *old, size_t old_bytes, void *dst, size_t new_bytes, bo
 		flags |= MREMAP_FIXED;
 	if (keep_old)
 		flags |= OS_MREMAP_DONTUNMAP;
-	ret = os_syscall5(
-		SYS_mremap, (long)old, (long)old_bytes, (long)new_bytes, flags, (long)dst);
+	ret = os_syscall5(SYS_mremap, (long)old, (long)old_bytes, (long)new_bytes, flags,
+		(long)dst);
 	return os_syscall_failed(ret) ? NULL : (void *)ret;
 }
 

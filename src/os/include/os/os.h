@@ -31,15 +31,16 @@ struct options;
 
 /* What is known of the machine and of the limits set on this process; const after os_init(). */
 struct os_facts {
-	size_t page_bytes;	      /* size of a base page: 4 KiB to 64 KiB */
-	uint64_t ram_bytes;	      /* memory of the machine; not lowered by control groups */
+	size_t page_bytes;            /* size of a base page: 4 KiB to 64 KiB */
+	uint64_t ram_bytes;           /* memory of the machine; not lowered by control groups */
 	uint64_t address_limit_bytes; /* RLIMIT_AS, or OS_UNLIMITED */
 	uint64_t data_limit_bytes;    /* RLIMIT_DATA, or OS_UNLIMITED */
-	uint64_t max_map_count;	      /* vm.max_map_count; 65530 if it cannot be read */
-	int overcommit_mode;	      /* vm.overcommit_memory, 0 to 2; 0 if it cannot be read */
-	unsigned cpus_usable;	      /* processors this process may run on, at least 1 */
-	bool is_secure;		      /* set-user-id or the like: the environment is not trusted */
-	bool under_valgrind;	      /* valgrind runs this process */
+	uint64_t max_map_count;       /* vm.max_map_count; 65530 if it cannot be read */
+	int overcommit_mode;          /* vm.overcommit_memory, 0 to 2; 0 if it cannot be read */
+	unsigned cpus_usable;         /* processors this process may run on, at least 1 */
+	bool is_secure;               /* set-user-id or the like: the environment is not trusted */
+	bool under_valgrind;          /* valgrind runs this process */
+	int seccomp_mode;             /* PR_GET_SECCOMP at the start: 0, 2, or negative errno */
 };
 
 /*
@@ -156,7 +157,7 @@ void os_write(int fd, const char *text, size_t bytes);
  */
 _Noreturn void os_fatal(const char *line);
 
-/* The process runs with privileges its caller has not (AT_SECURE). */
+/* The process runs with privileges its caller has not (AT_SECURE); as among the facts. */
 bool os_is_secure(void);
 
 /*
@@ -185,15 +186,24 @@ int os_config_load(struct options *opts);
  *
  * A task that shares the process's memory and nothing else: it is no thread of the process (so
  * unshare(CLONE_NEWUSER), setns() and the like go on working), not seen by wait(), without signals
- * and descriptors. It has no thread-local storage of its own, so its function must call nothing
- * that touches errno or thread-local variables: this header's calls are safe except
- * os_config_load() and os_probe_each(). It dies with the process.
+ * and descriptors. Its thread-local storage is a small zeroed block of its own; its function calls
+ * nothing of libc but mem* and str*, and of this header anything but os_config_load() and
+ * os_probe_each(). It dies with the process. At its first sleep it gives up, by a seccomp filter,
+ * every system call but those on the process's memory, so that a process which drops privileges
+ * later leaves none behind in the task.
  */
 struct os_task {
-	_Atomic(uint32_t) state; /* claimed by os_task_start() */
-	_Atomic(uint32_t) tid;	 /* the task's id; the kernel clears it when the task is gone */
+	_Atomic(uint32_t) state; /* idle, starting or started; see task.c */
+	_Atomic(uint32_t) tid;   /* the task's id; the kernel clears it when the task is gone */
 	_Atomic(uint32_t) wakes; /* futex word: raised by os_task_wake() */
-	int owner_pid;		 /* the rest: const while the task lives */
+	_Atomic(uint32_t) stop;  /* raised by os_task_stop() */
+	int owner_pid;           /* this and the rest: const while the task lives */
+	uint32_t owner_tid;      /* the thread that started it */
+	uint32_t last_tid;       /* to reap it */
+	bool can_compare;        /* the task's own: kcmp() works */
+	bool sealed;             /* the task's own: the filter is in place */
+	uint32_t wakes_seen;     /* the task's own */
+	void *owner_word;        /* what the kernel clears when the owner thread ends or executes */
 	char *stack;
 	void (*fn)(void *arg);
 	void *arg;
@@ -201,24 +211,36 @@ struct os_task {
 
 /*
  * Starts the task, which runs fn(arg) and ends when that returns. The struct is zero at first and
- * outlives the task. -EALREADY: it is running, or another caller is just starting it. -ENOTSUP:
- * never tried here (valgrind). Other values, -EPERM, -EAGAIN, -ENOMEM, -ENOSYS: the system refuses
- * (seccomp, limits); the caller does without. May be called again after the task has ended, and in
- * a forked child after os_task_fork_child().
+ * lives as long as the process. -EALREADY: it is running, or another caller is just starting it.
+ * -ENOTSUP: never tried here (valgrind, ThreadSanitizer), or its owner's end could not be noticed.
+ * -EPERM: the process has put itself under seccomp since its start, so trying might kill it, or
+ * os_task_stop() was called. Other values, -EAGAIN, -ENOMEM, -ENOSYS: the system refuses. The caller
+ * does without. May be called again after the task has ended.
+ *
+ * The kernel ends the task when the *thread* that called this ends; see os_task_alive().
  */
 int os_task_start(struct os_task *task, void (*fn)(void *arg), void *arg);
 
-/* Whether the task runs. False as well after it died, whatever killed it. */
+/* Whether the task runs. False as well after it died, whatever killed it. No system call. */
 bool os_task_alive(const struct os_task *task);
 
 /*
  * In the task: sleeps for `ns`, or until a wake-up; one that came since the last sleep counts.
- * False: the process is gone or has executed another program; fn must return at once.
+ * False: the process is gone or executes another program, or the task shall stop; fn must return at
+ * once. An exec is noticed after half a second at most; until then the task keeps the memory of the
+ * program that was before.
  */
 bool os_task_sleep(struct os_task *task, uint64_t ns);
 
 /* Ends the task's sleep early; never waits. One system call, so not for hot paths. */
 void os_task_wake(struct os_task *task);
+
+/*
+ * For the end of a process (a destructor): ends the task for good and waits until the kernel has
+ * forgotten it, so that nothing holds the program's file or memory once the process is gone. Waits
+ * for what the task is just doing, some milliseconds at most.
+ */
+void os_task_stop(struct os_task *task);
 
 /* In a forked child, before any other call: forgets the parent's task, which is not the child's. */
 void os_task_fork_child(struct os_task *task);
@@ -230,7 +252,7 @@ void os_task_fork_child(struct os_task *task);
 /* What one probe found. The texts live as long as the call of the callback. */
 struct os_probe {
 	const char *name;    /* "mremap-dontunmap"; stable, machine-readable */
-	bool available;	     /* the feature works here; for plain facts always true */
+	bool available;      /* the feature works here; for plain facts always true */
 	const char *value;   /* what was found, "" if there is nothing beyond `available` */
 	const char *enables; /* what allod does with it */
 	const char *lost;    /* what is lost without it */

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The calls of os/os.h, as the mock answers them: it counts, fails if told to, else hands the call
+ * to Linux, and records. A call told to fail does not reach Linux at all, so nothing has changed.
+ */
+#include "base/atomic.h"
+#include "linux/linux.h"
+#include "mock/mock.h"
+
+#include <errno.h>
+#include <string.h>
+
+static _Atomic(uint32_t) task_sleeps;
+
+void *os_reserve(size_t bytes, size_t align)
+{
+	void *p = mock_enter(OS_CALL_RESERVE) ? NULL : os_linux_reserve(bytes, align);
+
+	mock_record(OS_CALL_RESERVE, p, bytes, p ? 0 : -ENOMEM);
+	return p;
+}
+
+void *os_map(size_t bytes, size_t align)
+{
+	void *p = mock_enter(OS_CALL_MAP) ? NULL : os_linux_map(bytes, align);
+
+	mock_record(OS_CALL_MAP, p, bytes, p ? 0 : -ENOMEM);
+	return p;
+}
+
+/* A call on a range that gives 0 or negative errno. */
+static int on_range(enum os_call kind, int (*call)(void *, size_t), void *base, size_t bytes)
+{
+	int ret = mock_enter(kind);
+
+	return mock_record(kind, base, bytes, ret ? ret : call(base, bytes));
+}
+
+int os_commit(void *base, size_t bytes)
+{
+	return on_range(OS_CALL_COMMIT, os_linux_commit, base, bytes);
+}
+
+int os_decommit(void *base, size_t bytes)
+{
+	return on_range(OS_CALL_DECOMMIT, os_linux_decommit, base, bytes);
+}
+
+int os_lazyfree(void *base, size_t bytes)
+{
+	return on_range(OS_CALL_LAZYFREE, os_linux_lazyfree, base, bytes);
+}
+
+int os_unmap(void *base, size_t bytes)
+{
+	return on_range(OS_CALL_UNMAP, os_linux_unmap, base, bytes);
+}
+
+int os_map_fixed(void *base, size_t bytes)
+{
+	return on_range(OS_CALL_MAP_FIXED, os_linux_map_fixed, base, bytes);
+}
+
+int os_remap_fixed_none(void *base, size_t bytes)
+{
+	return on_range(OS_CALL_REMAP_FIXED_NONE, os_linux_remap_fixed_none, base, bytes);
+}
+
+int os_populate(void *base, size_t bytes)
+{
+	return on_range(OS_CALL_POPULATE, os_linux_populate, base, bytes);
+}
+
+int os_wipe_on_fork(void *base, size_t bytes)
+{
+	return on_range(OS_CALL_WIPE_ON_FORK, os_linux_wipe_on_fork, base, bytes);
+}
+
+void *os_move(void *old, size_t old_bytes, void *dst, size_t new_bytes, bool keep_old)
+{
+	void *p = NULL;
+
+	if (!mock_enter(OS_CALL_MOVE))
+		p = os_linux_move(old, old_bytes, dst, new_bytes, keep_old);
+	mock_record(OS_CALL_MOVE, old, new_bytes, p ? 0 : -ENOMEM);
+	return p;
+}
+
+int os_grow(void *base, size_t old_bytes, size_t new_bytes)
+{
+	int ret = mock_enter(OS_CALL_GROW);
+
+	if (!ret)
+		ret = os_linux_grow(base, old_bytes, new_bytes);
+	return mock_record(OS_CALL_GROW, base, new_bytes, ret);
+}
+
+int os_huge(void *base, size_t bytes, bool on)
+{
+	int ret = mock_enter(OS_CALL_HUGE);
+
+	return mock_record(OS_CALL_HUGE, base, bytes, ret ? ret : os_linux_huge(base, bytes, on));
+}
+
+int os_name(void *base, size_t bytes, const char *name)
+{
+	int ret = mock_enter(OS_CALL_NAME);
+
+	return mock_record(OS_CALL_NAME, base, bytes, ret ? ret : os_linux_name(base, bytes, name));
+}
+
+static ssize_t file_read(const char *path, char *buf, size_t cap)
+{
+	const char *text = mock_file_text(path);
+	size_t bytes;
+
+	if (!text)
+		return -ENOENT;
+	bytes = strlen(text);
+	if (bytes >= cap)
+		bytes = cap - 1;
+	memcpy(buf, text, bytes);
+	buf[bytes] = '\0';
+	return (ssize_t)bytes;
+}
+
+ssize_t os_file_read(const char *path, char *buf, size_t cap)
+{
+	int failed = mock_enter(OS_CALL_FILE_READ);
+	ssize_t ret = failed ? failed : file_read(path, buf, cap);
+
+	mock_record(OS_CALL_FILE_READ, buf, cap, ret < 0 ? (int)ret : 0);
+	return ret;
+}
+
+static int task_accept(struct os_task *task, void (*fn)(void *arg), void *arg)
+{
+	if (os_task_alive(task))
+		return -EALREADY;
+	if (a_load_rlx(&task->stop))
+		return -EPERM;
+	task->fn = fn;
+	task->arg = arg;
+	a_store_rlx(&task->tid, 1);
+	return 0;
+}
+
+int os_task_start(struct os_task *task, void (*fn)(void *arg), void *arg)
+{
+	int ret = mock_enter(OS_CALL_TASK_START);
+
+	return mock_record(OS_CALL_TASK_START, task, 0, ret ? ret : task_accept(task, fn, arg));
+}
+
+bool os_task_alive(const struct os_task *task)
+{
+	return a_load_rlx(&task->tid) != 0;
+}
+
+bool os_task_sleep(struct os_task *task, uint64_t ns)
+{
+	uint32_t left = a_load_rlx(&task_sleeps);
+
+	if (!left || a_load_rlx(&task->stop))
+		return false;
+	a_store_rlx(&task_sleeps, left - 1);
+	mock_clock_advance(ns);
+	return true;
+}
+
+void os_task_wake(struct os_task *task)
+{
+	a_add_rlx(&task->wakes, 1);
+}
+
+void os_task_stop(struct os_task *task)
+{
+	a_store_rlx(&task->stop, 1);
+	a_store_rlx(&task->tid, 0);
+}
+
+void mock_task_run(struct os_task *task, unsigned sleeps)
+{
+	a_store_rlx(&task_sleeps, sleeps);
+	task->fn(task->arg);
+	a_store_rlx(&task->tid, 0);
+}
