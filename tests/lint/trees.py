@@ -22,6 +22,12 @@ GOOD = {
     "docs/design/memory-orders.md": "- [heap.1] heap_one() publishes the link to heap_zero()\n",
     "docs/man/allod_malloc.3.scd": "allod_malloc(3)\n\n# NAME\n\nallod_malloc - allocate memory\n",
     "docs/man/allod-malloc.7.scd": "allod-malloc(7)\n\n# SYMBOLS\n\n```\nmalloc\n```\n\n# SEE ALSO\n",
+    "docs/man/meson.build": "files('allod_malloc.3.scd', 'allod-malloc.7.scd')\n",
+    "meson.build": "project('x',\n  version: '1.2.3')\n",
+    "include/allod/version.h": SPDX + "#pragma once\n#define ALLOD_VERSION_MAJOR 1\n"
+        + "#define ALLOD_VERSION_MINOR 2\n#define ALLOD_VERSION_PATCH 3\n"
+        + "#define ALLOD_VERSION_STRING \"1.2.3\"\n",
+    "CHANGELOG.md": "# Changes\n\n## 1.2.3\n",
     "dev": "#!/bin/sh\n# SPDX-License-Identifier: MIT\necho help\n",
     "build/allod": "#!/bin/sh\n# SPDX-License-Identifier: MIT\necho help\n",
 }
@@ -62,6 +68,9 @@ BAD = {
              heap_with("\ta_fence_seq(); /* [heap.1] seq: one side only */\n"),
              {"docs/design/memory-orders.md": "nothing\n"},
              {"docs/design/memory-orders.md": GOOD["docs/design/memory-orders.md"] + "[heap.2]\n"}],
+    "man": [{"docs/man/meson.build": "files('allod_malloc.3.scd')\n"},
+            {"docs/man/allod_malloc.3.scd": "allod_malloc(3)\n\n_not closed\n"}],
+    "version": [{"CHANGELOG.md": "## 1.2.2\n"}, {"meson.build": "  version: '1.2.4'\n"}],
     "words": [{"README.md": "It works. " + MARK + ": test it.\n"}],
     "exports": [{"include/allod/heap.h": SPDX + "void *allod_calloc(unsigned long size);\n"},
                 {"docs/man/allod_malloc.3.scd": "# NAME\n\nallod_calloc - allocate\n"}],
