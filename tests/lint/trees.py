@@ -26,7 +26,7 @@ GOOD = {
     "meson.build": "project('x',\n  version: '1.2.3')\n",
     "include/allod/version.h": SPDX + "#pragma once\n#define ALLOD_VERSION_MAJOR 1\n"
         + "#define ALLOD_VERSION_MINOR 2\n#define ALLOD_VERSION_PATCH 3\n"
-        + "#define ALLOD_VERSION_STRING \"1.2.3\"\n",
+        + "#define ALLOD_VERSION_STRING \"1.2.3\"\ntypedef int version_part;\n",
     "CHANGELOG.md": "# Changes\n\n## 1.2.3\n",
     "dev": "#!/bin/sh\n# SPDX-License-Identifier: MIT\necho help\n",
     "build/allod": "#!/bin/sh\n# SPDX-License-Identifier: MIT\necho help\n",
@@ -69,7 +69,7 @@ BAD = {
              {"docs/design/memory-orders.md": "nothing\n"},
              {"docs/design/memory-orders.md": GOOD["docs/design/memory-orders.md"] + "[heap.2]\n"}],
     "man": [{"docs/man/meson.build": "files('allod_malloc.3.scd')\n"},
-            {"docs/man/allod_malloc.3.scd": "allod_malloc(3)\n\n_not closed\n"}],
+            {"docs/man/allod_malloc.3.scd": "# NAME\n\nallod_malloc - no title\n"}],
     "version": [{"CHANGELOG.md": "## 1.2.2\n"}, {"meson.build": "  version: '1.2.4'\n"}],
     "words": [{"README.md": "It works. " + MARK + ": test it.\n"}],
     "exports": [{"include/allod/heap.h": SPDX + "void *allod_calloc(unsigned long size);\n"},
