@@ -21,8 +21,8 @@
  *
  * Linearization   Within a word, take and put happen at their CAS. A run over several words is
  *   taken in ascending order of words, and is taken once the last is; others see its bits as used
- *   from each CAS on. A put counts as complete when it returns. A failing take is right in the sense
- *   that bitmap.h gives; it is no snapshot of the whole map.
+ *   from each CAS on. A put counts as complete when it returns. A failing take is right in the
+ *   sense that bitmap.h gives; it is no snapshot of the whole map.
  *
  * Ordering
  *   [bitmap.1] the CAS that frees bits releases, the CAS that takes them acquires: the taker sees
@@ -44,8 +44,8 @@
  *   because another took bits in between; claims go upward, so along a chain of claims that block
  *   each other the topmost is not blocked by one of them. A search repeats only when another take
  *   put bits back meanwhile. A thread that stops in put before opening the hints, or in take
- *   between two words, keeps those bits out of use and nothing else. A mark left behind costs puts their
- *   short cut until one of them opens the hint, and never hides a run.
+ *   between two words, keeps those bits out of use and nothing else. A mark left behind costs the
+ *   next put a CAS, and never hides a run.
  *
  * Reclamation   none: words and hints live as long as the map.
  */

@@ -14,16 +14,18 @@
 #endif
 
 #define ASSERT_TEXT__(x) #x
-#define ASSERT_TEXT_(x)	 ASSERT_TEXT__(x)
+#define ASSERT_TEXT_(x) ASSERT_TEXT__(x)
 
 /* Writes the line, which ends in a newline, to standard error and aborts. */
 __attribute__((noreturn, cold, noinline)) void assert_fail(const char *line);
 
 #if ALLOD_ASSERTIONS
-#define ASSERT(cond)                                                                         \
-	(__builtin_expect(!(cond), 0) ? assert_fail("allod: " __FILE__ ":" ASSERT_TEXT_(     \
-						__LINE__) ": assertion failed: " #cond "\n") \
-				      : (void)0)
+#define ASSERT(cond)                                                                          \
+	(__builtin_expect(!(cond), 0)                                                         \
+			? assert_fail("allod: " __FILE__                                      \
+				      ":" ASSERT_TEXT_(__LINE__) ": assertion failed: " #cond \
+								 "\n")                        \
+			: (void)0)
 #else
 #define ASSERT(cond) ((void)sizeof(!(cond)))
 #endif

@@ -35,8 +35,8 @@
 struct bitmap {
 	_Atomic(uint64_t) *words; /* const after init; 8 a block */
 	_Atomic(uint64_t) *hints; /* const after init; 1 a block, behind the words */
-	size_t bits;		  /* const after init */
-	size_t blocks;		  /* const after init */
+	size_t bits;              /* const after init */
+	size_t blocks;            /* const after init */
 	/* Blocks [0, high_blocks) may ever have had a free bit; only grows. */
 	_Atomic(uint64_t) high_blocks;
 	/* Counts takes that put bits back, for a failing search to notice. */

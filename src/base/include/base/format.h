@@ -30,8 +30,8 @@ struct format {
 void format_init(struct format *f, char *buf, size_t cap);
 
 /* The same, but hands the text to flush(context, …) whenever the buffer is full and at format_end(). */
-void format_init_flush(
-	struct format *f, char *buf, size_t cap, format_flush_fn *flush, void *context);
+void format_init_flush(struct format *f, char *buf, size_t cap, format_flush_fn *flush,
+	void *context);
 
 void format_char(struct format *f, char c);
 void format_str(struct format *f, const char *s);

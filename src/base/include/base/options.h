@@ -59,10 +59,10 @@ enum option_stats {
 	NUMBER(stats_fd, 2, 0, 1048576, "File descriptor that statistics are written to.")       \
 	SIZE(arena_bytes, 0, "Address space to reserve for the arena; 0 chooses from the RAM size.")
 
-#define OPTION_FIELD_BOOL(name, def, doc)		 bool name;
+#define OPTION_FIELD_BOOL(name, def, doc) bool name;
 #define OPTION_FIELD_CHOICE(name, type, def, words, doc) enum type name;
-#define OPTION_FIELD_NUMBER(name, def, min, max, doc)	 uint64_t name;
-#define OPTION_FIELD_SIZE(name, def, doc)		 uint64_t name;
+#define OPTION_FIELD_NUMBER(name, def, min, max, doc) uint64_t name;
+#define OPTION_FIELD_SIZE(name, def, doc) uint64_t name;
 
 struct options {
 	OPTION_TABLE(OPTION_FIELD_BOOL, OPTION_FIELD_CHOICE, OPTION_FIELD_NUMBER, OPTION_FIELD_SIZE)

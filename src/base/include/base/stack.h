@@ -34,8 +34,8 @@
 #include "base/assert.h"
 #include "base/atomic.h"
 
-#define STACK_EMPTY	  UINT32_MAX
-#define STACK_INDEX_BITS  28
+#define STACK_EMPTY UINT32_MAX
+#define STACK_INDEX_BITS 28
 #define STACK_INDEX_LIMIT ((1u << STACK_INDEX_BITS) - 1) /* indices are below this */
 
 struct stack {
@@ -62,8 +62,8 @@ static inline uint64_t stack_head_next(uint64_t head, uint32_t index)
 }
 
 /* Puts the chain first..last, which the caller has linked and owns, on the stack. */
-static inline __attribute__((always_inline)) void stack_push_chain(
-	struct stack *s, uint32_t first, uint32_t last, stack_link_fn *link)
+static inline __attribute__((always_inline)) void stack_push_chain(struct stack *s, uint32_t first,
+	uint32_t last, stack_link_fn *link)
 {
 	uint64_t head = a_load_rlx(&s->head);
 
@@ -76,15 +76,15 @@ static inline __attribute__((always_inline)) void stack_push_chain(
 }
 
 /* Puts one node on the stack. */
-static inline __attribute__((always_inline)) void stack_push(
-	struct stack *s, uint32_t index, stack_link_fn *link)
+static inline __attribute__((always_inline)) void stack_push(struct stack *s, uint32_t index,
+	stack_link_fn *link)
 {
 	stack_push_chain(s, index, index, link);
 }
 
 /* Takes the top node off and returns its index, or STACK_EMPTY. */
-static inline __attribute__((always_inline)) uint32_t stack_pop(
-	struct stack *s, stack_link_fn *link)
+static inline __attribute__((always_inline)) uint32_t stack_pop(struct stack *s,
+	stack_link_fn *link)
 {
 	/* [stack.1] acq: the top node's link is what its push wrote, or the CAS below fails. */
 	uint64_t head = a_load_acq(&s->head);
