@@ -269,35 +269,55 @@ static size_t block_take(struct bitmap *b, const struct request *rq, size_t from
 	}
 }
 
-/* Takes the first run that starts at or behind `from` and in a block below `end_block`. */
-static size_t search(struct bitmap *b, const struct request *rq, size_t from, size_t end_block)
+/* The first block in [block, end) whose hint allows a run of `want` bits, or end. */
+static inline size_t hints_skip(const struct bitmap *b, size_t block, size_t end, size_t want)
+{
+	while (block < end && hint_bound(a_load_rlx(&b->hints[block])) < want)
+		block++;
+	return block;
+}
+
+/* Takes the first run that starts at or behind `from` and in a block below `end`. */
+static size_t search(struct bitmap *b, const struct request *rq, size_t from, size_t end)
 {
 	size_t want = min_size(rq->n, BITMAP_BLOCK_BITS);
 
-	from = request_align(rq, from);
-	while (from / BITMAP_BLOCK_BITS < end_block) {
-		size_t block = from / BITMAP_BLOCK_BITS;
-		if (hint_bound(a_load_rlx(&b->hints[block])) >= want) {
+	for (;;) {
+		from = request_align(rq, from);
+		size_t block = hints_skip(b, from / BITMAP_BLOCK_BITS, end, want);
+		if (block >= end)
+			return BITMAP_NONE;
+		if (block > from / BITMAP_BLOCK_BITS)
+			from = request_align(rq, block * BITMAP_BLOCK_BITS);
+		if (block == from / BITMAP_BLOCK_BITS) {
 			size_t pos = block_take(b, rq, from);
 			if (pos != BITMAP_NONE)
 				return pos;
+			from = (block + 1) * BITMAP_BLOCK_BITS;
 		}
-		from = request_align(rq, (block + 1) * BITMAP_BLOCK_BITS);
 	}
-	return BITMAP_NONE;
 }
 
 /* The whole of bitmap_take(), for requests that the word of `start` cannot serve. */
-static __attribute__((noinline)) size_t take_anywhere(struct bitmap *b, const struct request *rq,
-	size_t start)
+static __attribute__((noinline)) size_t take_anywhere(struct bitmap *b, size_t n, size_t align,
+	size_t align_offset, size_t start)
 {
+	struct request rq = {
+		.n = n,
+		.align = align,
+		.phase = (0 - align_offset) & (align - 1),
+		.pattern = align < WORD_BITS ? ~0ull / ((1ull << align) - 1) : 1,
+	};
+
+	if (start >= b->bits)
+		start = 0;
 	for (;;) {
 		/* [bitmap.3] acq: a change tells of bits put back; pairs with claim_undo(). */
 		uint64_t rollbacks = a_load_acq(&b->rollbacks);
 		size_t high = a_load_rlx(&b->high_blocks);
-		size_t pos = search(b, rq, start, high);
+		size_t pos = search(b, &rq, start, high);
 		if (pos == BITMAP_NONE && start)
-			pos = search(b, rq, 0, min_size(start / BITMAP_BLOCK_BITS + 1, high));
+			pos = search(b, &rq, 0, min_size(start / BITMAP_BLOCK_BITS + 1, high));
 		/* [bitmap.3] acq: as above; the next round sees them. */
 		if (pos != BITMAP_NONE || a_load_acq(&b->rollbacks) == rollbacks)
 			return pos;
@@ -308,34 +328,32 @@ static __attribute__((noinline)) size_t take_anywhere(struct bitmap *b, const st
 static inline size_t take_near(struct bitmap *b, size_t n, size_t start)
 {
 	_Atomic(uint64_t) *word = &b->words[start / WORD_BITS];
-	uint64_t starts = run_starts(a_load_rlx(word) & ~0ull << start % WORD_BITS, 0, n);
+	uint64_t starts = a_load_rlx(word) & ~0ull << start % WORD_BITS;
 
+	for (size_t have = 1; have < n && starts;) {
+		size_t step = min_size(have, n - have);
+		starts &= starts >> step;
+		have += step;
+	}
 	if (!starts)
 		return BITMAP_NONE;
 	size_t low = (size_t)__builtin_ctzll(starts);
-	size_t pos = start / WORD_BITS * WORD_BITS + low;
-	return word_take(word, word_mask(pos, pos + n)) ? pos : BITMAP_NONE;
+	uint64_t mask = ~0ull >> (WORD_BITS - n) << low;
+	return word_take(word, mask) ? start / WORD_BITS * WORD_BITS + low : BITMAP_NONE;
 }
 
 size_t bitmap_take(struct bitmap *b, size_t n, size_t align, size_t align_offset, size_t start)
 {
 	ASSERT(n > 0);
 	ASSERT(align > 0 && (align & (align - 1)) == 0);
-	if (start >= b->bits)
-		start = 0;
+	/* The storage behind high_blocks may be untouched and shall stay so. */
 	if (align == 1 && n <= WORD_BITS &&
 		start / BITMAP_BLOCK_BITS < a_load_rlx(&b->high_blocks)) {
 		size_t pos = take_near(b, n, start);
 		if (pos != BITMAP_NONE)
 			return pos;
 	}
-	struct request rq = {
-		.n = n,
-		.align = align,
-		.phase = (0 - align_offset) & (align - 1),
-		.pattern = align < WORD_BITS ? ~0ull / ((1ull << align) - 1) : 1,
-	};
-	return take_anywhere(b, &rq, start);
+	return take_anywhere(b, n, align, align_offset, start);
 }
 
 bool bitmap_take_at(struct bitmap *b, size_t pos, size_t n)
