@@ -15,6 +15,11 @@ void *os_reserve(size_t bytes, size_t align)
 	return os_linux_reserve(bytes, align);
 }
 
+int os_reserve_at(void *base, size_t bytes)
+{
+	return os_linux_reserve_at(base, bytes);
+}
+
 int os_commit(void *base, size_t bytes)
 {
 	return os_linux_commit(base, bytes);

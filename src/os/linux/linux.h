@@ -16,6 +16,7 @@ int os_linux_decommit(void *base, size_t bytes);
 int os_linux_lazyfree(void *base, size_t bytes);
 void *os_linux_map(size_t bytes, size_t align);
 int os_linux_unmap(void *base, size_t bytes);
+int os_linux_reserve_at(void *base, size_t bytes);
 int os_linux_map_fixed(void *base, size_t bytes);
 int os_linux_remap_fixed_none(void *base, size_t bytes);
 void *os_linux_move(void *old, size_t old_bytes, void *dst, size_t new_bytes, bool keep_old);

@@ -17,6 +17,7 @@ enum {
 	OS_MADV_WIPEONFORK = 18,
 	OS_MADV_POPULATE_WRITE = 23,
 	OS_MREMAP_DONTUNMAP = 4,
+	OS_MAP_FIXED_NOREPLACE = 0x100000,
 	OS_PR_SET_VMA = 0x53564d41,
 	OS_PR_SET_VMA_ANON_NAME = 0,
 };
@@ -98,6 +99,20 @@ void *os_linux_reserve(size_t bytes, size_t align)
 	return map_aligned(bytes, align, PROT_NONE, map_private | MAP_NORESERVE);
 }
 
+int os_linux_reserve_at(void *base, size_t bytes)
+{
+	long ret = map_raw((uintptr_t)base, bytes, PROT_NONE,
+		map_private | MAP_NORESERVE | OS_MAP_FIXED_NOREPLACE);
+
+	if (os_syscall_failed(ret))
+		return (int)ret;
+	if ((void *)ret == base)
+		return 0;
+	/* Before Linux 4.17 the address is a mere hint. */
+	unmap_raw((uintptr_t)ret, bytes);
+	return -EEXIST;
+}
+
 void *os_linux_map(size_t bytes, size_t align)
 {
 	return map_aligned(bytes, align, prot_rw, map_private);
@@ -132,7 +147,7 @@ static int map_over(void *base, size_t bytes, int prot, int flags)
 
 int os_linux_map_fixed(void *base, size_t bytes)
 {
-	return map_over(base, bytes, prot_rw, map_private);
+	return map_over(base, bytes, prot_rw, map_private | MAP_NORESERVE);
 }
 
 int os_linux_remap_fixed_none(void *base, size_t bytes)

@@ -36,6 +36,11 @@ static int on_range(enum os_call kind, int (*call)(void *, size_t), void *base, 
 	return mock_record(kind, base, bytes, ret ? ret : call(base, bytes));
 }
 
+int os_reserve_at(void *base, size_t bytes)
+{
+	return on_range(OS_CALL_RESERVE_AT, os_linux_reserve_at, base, bytes);
+}
+
 int os_commit(void *base, size_t bytes)
 {
 	return on_range(OS_CALL_COMMIT, os_linux_commit, base, bytes);

@@ -40,6 +40,7 @@ static jmp_buf *fatal_env; /* const while calls are made */
 
 static const char *const call_names[OS_CALL_KINDS] = {
 	[OS_CALL_RESERVE] = "reserve",
+	[OS_CALL_RESERVE_AT] = "reserve_at",
 	[OS_CALL_COMMIT] = "commit",
 	[OS_CALL_DECOMMIT] = "decommit",
 	[OS_CALL_LAZYFREE] = "lazyfree",

@@ -16,6 +16,7 @@
 /* The calls that can be counted and made to fail, for a sweep over all of them. */
 enum os_call {
 	OS_CALL_RESERVE,
+	OS_CALL_RESERVE_AT,
 	OS_CALL_COMMIT,
 	OS_CALL_DECOMMIT,
 	OS_CALL_LAZYFREE,

@@ -65,6 +65,12 @@ const struct os_facts *os_facts(void);
 void *os_reserve(size_t bytes, size_t align);
 
 /*
+ * Reserves exactly these addresses. -EEXIST when something is mapped there, -ENOMEM as above; nothing
+ * has changed then.
+ */
+int os_reserve_at(void *base, size_t bytes);
+
+/*
  * Makes part of a reservation readable and writable. Fresh pages read as zero. -ENOMEM: overcommit,
  * RLIMIT_DATA or vm.max_map_count refuses, and the range is as it was.
  */
@@ -92,7 +98,8 @@ void *os_map(size_t bytes, size_t align);
 int os_unmap(void *base, size_t bytes);
 
 /*
- * Puts fresh, committed zero pages in place of whatever is mapped in the range. -ENOMEM as in
+ * Puts fresh, committed zero pages, like those of a reservation, in place of whatever is mapped in
+ * the range, so that the kernel can merge them with a reservation around it. -ENOMEM as in
  * os_commit(); the old mapping may then be gone or not, so the caller must hold nothing in it.
  */
 int os_map_fixed(void *base, size_t bytes);
@@ -107,7 +114,7 @@ int os_remap_fixed_none(void *base, size_t bytes);
  * range stays mapped, as zero pages, and old_bytes must equal new_bytes; otherwise it is unmapped.
  * The old range lies in one mapping. NULL when refused (no memory, no DONTUNMAP before Linux 5.7,
  * or a range that spans mappings): the old range is intact then, but a given `dst` range may have
- * been unmapped, so the caller repairs it with os_map_fixed() or os_remap_fixed_none().
+ * been unmapped, and be mapped by another thread meanwhile: os_reserve_at() tells.
  */
 void *os_move(void *old, size_t old_bytes, void *dst, size_t new_bytes, bool keep_old);
 
