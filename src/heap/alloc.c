@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Allocation beyond the fast path. Where blocks come from, nearest first: the current slab's own frees,
+ * what others freed in it, what of it was never used; a slab that the heap holds beside it; slabs that
+ * were listed with this heap; an open slab that anyone may take; a new slab.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "heap/core.h"
+#include "heap/fast.h"
+
+/*
+ * Puts free blocks into slab->free, or opens the slab because it is full and returns false.
+ * *ret_fresh says that the blocks were never used.
+ */
+static bool current_refill(struct heap *heap, struct slab *slab, bool *ret_fresh)
+{
+	*ret_fresh = false;
+	while (slab->free == NULL && !slab_collect(slab)) {
+		*ret_fresh = slab_carve(slab);
+		if (*ret_fresh)
+			break;
+		a_store_rlx(&slab->owner, 0);
+		if (remote_open_full(slab))
+			return false;
+		a_store_rlx(&slab->owner, heap->rest);
+	}
+	return true;
+}
+
+static struct slab *slab_next(struct heap *heap, unsigned class)
+{
+	struct slab *slab = slab_take_attached(heap, class);
+	if (slab == NULL && slab_drain_pending(heap))
+		slab = slab_take_attached(heap, class);
+	if (slab == NULL)
+		slab = slab_take_available(heap, class);
+	if (slab == NULL)
+		slab = slab_take_attached(heap, class);
+	if (slab == NULL)
+		slab = slab_create(heap, class);
+	return slab;
+}
+
+/* The current slab of the class, with free blocks in its list; NULL when there is no memory. */
+static __attribute__((noinline)) struct slab *current_ready(struct heap *heap, unsigned class,
+                                                          bool *ret_fresh)
+{
+	struct slab *slab = heap->current[class];
+	while (slab == NULL || !current_refill(heap, slab, ret_fresh)) {
+		heap->current[class] = NULL;
+		slab = slab_next(heap, class);
+		if (slab == NULL)
+			return NULL;
+		heap->current[class] = slab;
+		/* A large slab that becomes empty is looked at: only one may stay. */
+		slab->mark = class < CLASS_FINE_COUNT || slab->magic != 0 ? UINT32_MAX : 0;
+	}
+	return slab;
+}
+
+/* Moves the current slab's list into the bin; its blocks count as used from then on. */
+static bool bin_refill(struct heap *heap, unsigned class)
+{
+	bool fresh;
+	struct slab *slab = current_ready(heap, class, &fresh);
+	if (slab == NULL)
+		return false;
+	heap->bin[class] = slab->free;
+	slab->free = NULL;
+	a_store_rlx(&slab->used, a_load_rlx(&slab->carved));
+	return true;
+}
+
+static void *fine_alloc(struct heap *heap, unsigned class)
+{
+	if (heap->bin[class] == NULL && !bin_refill(heap, class))
+		return NULL;
+	struct block *block = heap->bin[class];
+	heap->bin[class] = block->next;
+	block->key = 0;
+	return block;
+}
+
+void *heap_alloc_class(struct heap *heap, unsigned class, bool *ret_zeroed)
+{
+	if (class < CLASS_FINE_COUNT)
+		return fine_alloc(heap, class);
+	struct slab *slab = heap->current[class];
+	if (slab == NULL || slab->free == NULL) {
+		bool fresh;
+		slab = current_ready(heap, class, &fresh);
+		if (slab == NULL)
+			return NULL;
+		*ret_zeroed = fresh && slab->zeroed && heap_classes[class].batch == 1;
+	}
+	struct block *block = slab->free;
+	slab->free = block->next;
+	block->key = 0;
+	a_store_rlx(&slab->used, a_load_rlx(&slab->used) + 1);
+	return block;
+}
+
+/* A block of a class, by whichever heap this thread may use now. */
+static void *alloc_small(unsigned class, bool *ret_zeroed)
+{
+	struct heap *heap = heap_enter();
+	if (heap == NULL)
+		return NULL;
+	void *p = heap_alloc_class(heap, class, ret_zeroed);
+	heap_leave(heap);
+	return p;
+}
+
+/* Every allocation but the fast path; *ret_zeroed is set when the block is known to read as zero. */
+static void *alloc_any(size_t align, size_t size, bool *ret_zeroed)
+{
+	const size_t want = size > align ? size : align;
+	unsigned class = 0;
+	if (want <= CLASS_BYTES_MAX && align <= PAGE_GRANULE_BYTES)
+		class = align <= HEAP_ALIGN_MIN ? class_of(want) : class_of_aligned(align, want);
+	if (size > HEAP_SIZE_MAX || heap_init() != 0) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	void *p = class ? alloc_small(class, ret_zeroed) : large_alloc(align, size, ret_zeroed);
+	if (p == NULL)
+		errno = ENOMEM;
+	else
+		heap_hook_allocated(p, size);
+	return p;
+}
+
+void *heap_alloc_slow(size_t size)
+{
+	const struct heap_delegate *libc = heap_delegated();
+	if (libc != NULL)
+		return libc->alloc(size);
+	bool zeroed = false;
+	return alloc_any(HEAP_ALIGN_MIN, size, &zeroed);
+}
+
+void *heap_alloc(size_t size)
+{
+	return heap_malloc_fast(size);
+}
+
+void *heap_alloc_zeroed(size_t size)
+{
+	const struct heap_delegate *libc = heap_delegated();
+	if (libc != NULL)
+		return libc->alloc_zeroed(size);
+	bool zeroed = false;
+	void *p = size <= CLASS_FINE_BYTES ? heap_malloc_fast(size)
+	                                   : alloc_any(HEAP_ALIGN_MIN, size, &zeroed);
+	return p == NULL || zeroed ? p : memset(p, 0, size);
+}
+
+void *heap_alloc_aligned(size_t align, size_t size)
+{
+	const struct heap_delegate *libc = heap_delegated();
+	if (libc != NULL)
+		return libc->alloc_aligned(align, size);
+	if (align <= HEAP_ALIGN_MIN)
+		return heap_malloc_fast(size);
+	bool zeroed = false;
+	return alloc_any(align, size, &zeroed);
+}
+
+size_t heap_good_size(size_t size)
+{
+	if (size <= CLASS_BYTES_MAX)
+		return heap_classes[class_of(size ? size : 1)].bytes;
+	if (size > HEAP_SIZE_MAX)
+		return 0;
+	return (size + PAGE_GRANULE_BYTES - 1) & ~(PAGE_GRANULE_BYTES - 1);
+}

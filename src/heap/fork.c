@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fork, and giving memory back on request.
+ *
+ * Nothing is done before a fork and nothing is waited for. In the child the heaps of the threads that are
+ * no more are opened if they were at rest; one that was busy is lost, with at most its slabs. A
+ * child made without fork() (clone by number) leaves the heaps of others as they are, which is
+ * correct as well.
+ */
+#include <pthread.h>
+
+#include "heap/core.h"
+
+void heap_open_slabs(struct heap *heap);
+void heap_thread_init(void);
+
+static void fork_child(void)
+{
+	page_fork_child();
+	const struct heap *self = a_load_rlx(&heap_self);
+	const uint32_t count = heap_pool_count();
+	for (uint32_t id = 1; id <= count; id++) {
+		struct heap *heap = heap_at(id);
+		const bool rests = heap->rest != 0 && a_load_rlx(&heap->state) == heap->rest;
+		if (heap == self || !rests || !a_load_rlx(&heap->active))
+			continue;
+		a_store_rlx(&heap->state, HEAP_BUSY);
+		heap_release(heap);
+	}
+}
+
+void heap_register_hooks(void)
+{
+	heap_thread_init();
+	pthread_atfork(NULL, NULL, fork_child);
+}
+
+size_t heap_trim(void)
+{
+	struct heap *heap = heap_enter_own();
+	if (heap != NULL) {
+		heap_open_slabs(heap);
+		heap_leave(heap);
+	}
+	return page_trim();
+}

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Free beyond the fast path: blocks of other threads' slabs and of open ones, of slabs of several granules,
+ * large blocks, and what is no block at all.
+ */
+#include "base/assert.h"
+#include "heap/core.h"
+#include "heap/fast.h"
+
+struct slab *slab_find(const void *p, uint64_t *ret_word)
+{
+	struct slab *slab = page_record_of(p);
+	if (slab == NULL)
+		return NULL;
+	uint64_t word = a_load_rlx(&slab->word);
+	if (word_state(word) == SLAB_INNER) {
+		slab = page_record_at(page_record_index(slab) - word_owner(word));
+		word = a_load_rlx(&slab->word);
+	}
+	*ret_word = word;
+	return slab;
+}
+
+/* Aborts unless p is the start of a block of the slab that is not free. */
+static void block_check(const struct slab *slab, const void *p)
+{
+	const size_t offset = (size_t)((const char *)p - slab->base);
+	if (offset % slab->bytes != 0 || offset / slab->bytes >= a_load_rlx(&slab->carved))
+		heap_fatal_invalid_free();
+	if (((const struct block *)p)->key == block_key(p))
+		heap_fatal_double_free();
+}
+
+static void free_local(struct heap *heap, struct slab *slab, struct block *block)
+{
+	block->next = slab->free;
+	slab->free = block;
+	const uint32_t used = a_load_rlx(&slab->used) - 1;
+	a_store_rlx(&slab->used, used);
+	if (used == slab->mark)
+		slab_relieved(heap, slab);
+}
+
+void heap_free_at_mark(struct heap *heap, struct slab *slab)
+{
+	slab_relieved(heap, slab);
+	page_tick();
+	heap_leave(heap);
+}
+
+/*
+ * Whether the heap takes an open slab in which it frees a block: then its next frees there need no atomic
+ * operation. Only if the thread allocates in this class, for else it would never use the memory.
+ */
+static bool slab_is_wanted(const struct heap *heap, unsigned class)
+{
+	return heap->current[class] != NULL && heap->attached_count[class] < HEAP_ATTACHED_MAX;
+}
+
+/* Frees by the thread's own heap if it holds the slab or can take it; false when it is for others. */
+static bool free_by_own(struct slab *slab, struct block *block, uint64_t word)
+{
+	struct heap *heap = heap_enter_own();
+	if (heap == NULL)
+		return false;
+	bool done = true;
+	if (heap_holds(heap, slab)) {
+		free_local(heap, slab, block);
+	} else if (word_state(word) == SLAB_OPEN &&
+	           slab_is_wanted(heap, a_load_rlx(&slab->class)) && slab_adopt(heap, slab)) {
+		slab_attach(heap, slab);
+		free_local(heap, slab, block);
+	} else {
+		done = false;
+	}
+	heap_leave(heap);
+	return done;
+}
+
+static void free_in_slab(struct slab *slab, struct block *block, uint64_t word)
+{
+	block_check(slab, block);
+	block->key = block_key(block);
+	if (free_by_own(slab, block, word))
+		return;
+	const unsigned class = a_load_rlx(&slab->class);
+	uint32_t owner = 0;
+	const enum remote_result result = remote_push(slab, block, &owner);
+	slab_settle(slab, result, class, owner);
+}
+
+/* What lies in no memory of ours: libc's, if the program was handed over to it, or nobody's. */
+static void free_foreign(void *p)
+{
+	const struct heap_delegate *libc = heap_delegated();
+	if (libc == NULL)
+		heap_fatal_invalid_free();
+	libc->free(p);
+}
+
+void heap_free_slow(void *p)
+{
+	if (p == NULL)
+		return;
+	uint64_t word;
+	struct slab *slab = slab_find(p, &word);
+	if (slab == NULL) {
+		free_foreign(p);
+		return;
+	}
+	heap_hook_freeing(p);
+	switch (word_state(word)) {
+	case SLAB_OWNED:
+	case SLAB_OPEN:
+		free_in_slab(slab, p, word);
+		break;
+	case SLAB_LARGE:
+		large_free(slab, p);
+		break;
+	case SLAB_FREED:
+		heap_fatal_double_free();
+	case SLAB_NONE:
+	case SLAB_INNER:
+		heap_fatal_invalid_free();
+	}
+}
+
+void heap_free(void *p)
+{
+	heap_free_fast(p);
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Hooks: sampling, probes and the hardened mode come in here. While hooks are set the limit of every rest
+ * value is 1, which closes the fast path of malloc; a thread takes notice at its next slow call.
+ */
+#include "heap/core.h"
+
+static _Atomic(const struct heap_hooks *) hooks;
+
+void heap_hooks_set(const struct heap_hooks *new)
+{
+	/* [heap.5] rel: publishes the table; pairs with hooks_get(). */
+	a_store_rel(&hooks, new);
+}
+
+static const struct heap_hooks *hooks_get(void)
+{
+	/* [heap.5] acq: sees the table that heap_hooks_set() published. */
+	return a_load_acq(&hooks);
+}
+
+uint32_t heap_limit(void)
+{
+	return a_load_rlx(&hooks) != NULL ? 1 : CLASS_FINE_COUNT;
+}
+
+void heap_hook_allocated(void *p, size_t size)
+{
+	const struct heap_hooks *table = hooks_get();
+	if (__builtin_expect(table != NULL, 0) && table->allocated != NULL)
+		table->allocated(p, size);
+}
+
+void heap_hook_freeing(void *p)
+{
+	const struct heap_hooks *table = hooks_get();
+	if (__builtin_expect(table != NULL, 0) && table->freeing != NULL)
+		table->freeing(p);
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Size classes. Class 0 is never allocated from: its bin is always empty, so that one comparison on
+ * the fast path sends size 0 and sizes that overflow to the slow path. Classes 1 to 32 are multiples of
+ * 16 bytes up to 512; above, eight classes a doubling, so no class is more than 12.5 % above the one before
+ * (from 128 bytes on) up to CLASS_BYTES_MAX. The table is generated when allod is built, by gen_classes.c.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CLASS_COUNT 105
+#define CLASS_FINE_COUNT 33 /* classes reached by (size + 15) / 16 */
+#define CLASS_FINE_BYTES ((size_t)512)
+#define CLASS_BYTES_MAX ((size_t)256 << 10)
+
+struct class {
+	uint32_t bytes;     /* of a block */
+	uint32_t capacity;  /* blocks in a slab */
+	uint32_t threshold; /* free blocks from which a slab is worth taking blocks from */
+	uint32_t magic;     /* ceil(2^32 / bytes), or 0 for slabs of several granules */
+	uint16_t granules;  /* of a slab */
+	uint16_t batch;     /* blocks carved at a time */
+};
+
+extern const struct class heap_classes[CLASS_COUNT];
+
+/* The class of a size from 1 to CLASS_BYTES_MAX. */
+static inline unsigned class_of(size_t size)
+{
+	if (size <= CLASS_FINE_BYTES)
+		return (unsigned)((size + 15) >> 4);
+	const size_t last = size - 1;
+	const unsigned log = 63 - (unsigned)__builtin_clzl(last);
+	return CLASS_FINE_COUNT + (log - 9) * 8 + (unsigned)((last >> (log - 3)) & 7);
+}
+
+/* The smallest class of at least `size` bytes whose blocks are all aligned to `align`; 0 if none. */
+static inline unsigned class_of_aligned(size_t align, size_t size)
+{
+	for (unsigned i = class_of(size); i < CLASS_COUNT; i++) {
+		if ((heap_classes[i].bytes & (align - 1)) == 0)
+			return i;
+	}
+	return 0;
+}

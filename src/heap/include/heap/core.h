@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of the heap's core offer each other. Functions that take a heap are called inside
+ * it (heap_enter()); the others from anywhere.
+ */
+#pragma once
+
+#include "heap/heap.h"
+#include "heap/remote.h"
+#include "heap/thread.h"
+#include "page/page.h"
+
+/* slab.c: one slab's life in a heap. */
+
+/* A new slab of the class, OWNED by the heap and in none of its lists; NULL when there is no memory. */
+struct slab *slab_create(struct heap *heap, unsigned class);
+/* Links up to a batch of blocks never used into slab->free; false when all are carved. */
+bool slab_carve(struct slab *slab);
+/* Takes what others have freed into slab->free, which must be empty; false when there was nothing. */
+bool slab_collect(struct slab *slab);
+/* Opens a slab whose free list is complete, and does what that asks for. */
+void slab_open(struct slab *slab);
+/* Gives a slab that holds no block back to page. `FREED` is set already. */
+void slab_give_back(struct slab *slab);
+/* The same for a slab that is OWNED by the caller's heap. */
+void slab_destroy(struct slab *slab);
+/* Blocks in slab->free. */
+static inline uint32_t slab_free_count(const struct slab *slab)
+{
+	return a_load_rlx(&slab->carved) - a_load_rlx(&slab->used);
+}
+
+/* attached.c: a heap's slabs beside the current ones. */
+
+void slab_attach(struct heap *heap, struct slab *slab);
+void slab_detach(struct heap *heap, struct slab *slab);
+/* After `used` has fallen: gives back, or moves to the front, as is due. */
+void slab_relieved(struct heap *heap, struct slab *slab);
+/* The attached slab of the class most worth taking from, detached; NULL when none is. */
+struct slab *slab_take_attached(struct heap *heap, unsigned class);
+
+/* listed.c: the stacks of slabs that have blocks to take. */
+
+/* Does what the result of remote_push() or remote_open() asks for; class and owner of before. */
+void slab_settle(struct slab *slab, enum remote_result result, unsigned class, uint32_t owner);
+/* Collects from every slab that was listed with this heap; false when none was. */
+bool slab_drain_pending(struct heap *heap);
+/* An open slab with free blocks, now the heap's and in none of its lists; NULL when none is listed. */
+struct slab *slab_take_available(struct heap *heap, unsigned class);
+/* Makes an open slab the heap's, in none of its lists; false when it is not open. */
+bool slab_adopt(struct heap *heap, struct slab *slab);
+
+/* alloc.c, free.c, large.c, resize.c */
+
+/* A block of the class; sets *ret_zeroed when it is known to read as zero. NULL: no memory. */
+void *heap_alloc_class(struct heap *heap, unsigned class, bool *ret_zeroed);
+void *large_alloc(size_t align, size_t size, bool *ret_zeroed);
+void large_free(struct slab *slab, void *p);
+/* The slab that holds p and its word, for p anywhere in a slab or at the start of a large block. */
+struct slab *slab_find(const void *p, uint64_t *ret_word);
+/* The libc to hand over to, or NULL (nearly always). */
+const struct heap_delegate *heap_delegated(void);
+bool large_resize_in_place(struct slab *slab, size_t size);
+void *large_resize(struct slab *slab, void *p, size_t size);
+
+/* hooks.c */
+
+void heap_hook_allocated(void *p, size_t size);
+void heap_hook_freeing(void *p);
+/* The limit of fine classes for rest values: 1 when hooks close the fast paths. */
+uint32_t heap_limit(void);
+
+/* Ends the process: os_fatal() with "allod: …". */
+_Noreturn void heap_fatal_double_free(void);
+_Noreturn void heap_fatal_invalid_free(void);

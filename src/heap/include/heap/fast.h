@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The fast paths of malloc and free, inline so that each face has them without a call. Both work only on
+ * what the calling thread holds, mark it busy meanwhile (heap/thread.h), and leave everything
+ * else to the slow paths.
+ */
+#pragma once
+
+#include "heap/heap.h"
+#include "heap/thread.h"
+#include "page/page.h"
+
+/* Const after heap_init(): what free blocks are marked with, so that a block freed twice shows. */
+extern uintptr_t heap_secret;
+
+static inline uintptr_t block_key(const void *p)
+{
+	return (uintptr_t)p ^ heap_secret;
+}
+
+__attribute__((noinline)) void *heap_alloc_slow(size_t size);
+__attribute__((noinline)) void heap_free_slow(void *p);
+/* The slab has reached its mark by a local free; the heap is busy and is left. */
+__attribute__((cold, noinline)) void heap_free_at_mark(struct heap *heap, struct slab *slab);
+
+static inline __attribute__((always_inline)) void *heap_malloc_fast(size_t size)
+{
+	struct heap *heap = a_load_rlx(&heap_self);
+	const uint64_t rest = a_load_rlx(&heap->state);
+	/* A size that overflows here comes to class 0, whose bin is always empty. */
+	const size_t class = (size + 15) >> 4;
+	if (__builtin_expect(class >= (uint32_t)rest, 0))
+		return heap_alloc_slow(size);
+	a_store_rlx(&heap->state, HEAP_BUSY);
+	a_signal_fence();
+	struct block *block = heap->bin[class];
+	if (__builtin_expect(block != NULL, 1)) {
+		heap->bin[class] = block->next;
+		block->key = 0;
+	}
+	a_signal_fence();
+	a_store_rlx(&heap->state, rest);
+	return __builtin_expect(block != NULL, 1) ? block : heap_alloc_slow(size);
+}
+
+static inline __attribute__((always_inline)) void heap_free_fast(void *p)
+{
+	const uintptr_t offset = (uintptr_t)p - a_load_rlx(&page_arena.base);
+	if (__builtin_expect(offset >= a_load_rlx(&page_arena.bytes), 0)) {
+		heap_free_slow(p);
+		return;
+	}
+	struct slab *slab = (struct slab *)(a_load_rlx(&page_arena.records) -
+	                                    ((offset >> PAGE_GRANULE_SHIFT) << PAGE_RECORD_SHIFT));
+	struct heap *heap = a_load_rlx(&heap_self);
+	const uint64_t rest = a_load_rlx(&heap->state);
+	struct block *block = p;
+	/*
+	 * The slab's owner equals the state only if the slab is this heap's and the heap is at rest. The
+	 * product is below the magic only for the start of a block (Lemire, Kaser, Kurz, "Faster
+	 * remainder by direct computation", 2019); a slab of several granules has magic 0.
+	 */
+	const uint32_t remainder = (uint32_t)(offset & (PAGE_GRANULE_BYTES - 1)) * slab->magic;
+	if (__builtin_expect(a_load_rlx(&slab->owner) != rest || remainder >= slab->magic ||
+	                             block->key == block_key(p), 0)) {
+		heap_free_slow(p);
+		return;
+	}
+	a_store_rlx(&heap->state, HEAP_BUSY);
+	a_signal_fence();
+	block->next = slab->free;
+	block->key = block_key(p);
+	slab->free = block;
+	const uint32_t used = a_load_rlx(&slab->used) - 1;
+	a_store_rlx(&slab->used, used);
+	if (__builtin_expect(used == slab->mark, 0)) {
+		heap_free_at_mark(heap, slab);
+		return;
+	}
+	a_signal_fence();
+	a_store_rlx(&heap->state, rest);
+}

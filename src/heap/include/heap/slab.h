@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A slab: a run of granules divided into blocks of one size class. Its struct is the page layer's record
+ * of the run's first granule: out of line, type-stable, never unmapped, so that a thread delayed for
+ * ever between reading a record and using it never touches memory that is gone.
+ *
+ * Life: FREED (or NONE, never used) → OWNED by a thread heap, which carves it → OPEN when it is full or
+ * its owner exits → OWNED again by whoever takes it → FREED by whoever sees its last block come back.
+ *
+ * Invariants, with all operations at rest
+ *   OWNED: capacity = used + |free| + (capacity - carved), where `used` counts the blocks that the program
+ *          holds, the blocks in the owner's bin and the remote frees (word.count) not yet collected.
+ *   OPEN:  free is empty, used is out of date, and word.count = blocks in the remote list + (capacity -
+ *          carved): everything that is not held by the program is counted in the word.
+ *   LISTED: the slab's one `link` is in exactly one stack (some heap's pending stack or the class's
+ *          available stack), or in the hands of a thread between setting the bit and pushing, or
+ *          between popping and routing. The bit outlives FREED, because the stack's entry does.
+ *   owner: the rest value of the heap that holds the slab, else 0. Only the holder writes it, so a thread
+ *          that reads its own value there knows that the slab is its own; any other value is a hint.
+ */
+#pragma once
+
+#include "base/atomic.h"
+#include "heap/class.h"
+
+struct block {
+	struct block *next;
+	uintptr_t key; /* while free: block_key(), so that a double free shows; cleared when given out */
+} __attribute__((may_alias));
+
+struct slab {
+	_Atomic(uint64_t) owner; /* the fast path's one comparison */
+	struct block *free;      /* owner only: freed by the owner */
+	_Atomic(uint32_t) used;  /* written by the owner only; statistics read it */
+	uint32_t mark;           /* owner only: the value of used at which a free takes the slow path */
+	uint32_t magic;          /* const while OWNED or OPEN, as are the next three */
+	uint32_t bytes;          /* of a block; for LARGE, 0 */
+	char *base;              /* of the run; for LARGE, the block */
+	uint32_t capacity;
+	_Atomic(uint16_t) class; /* const while OWNED or OPEN, but read by who holds no block of it */
+	bool zeroed;             /* owner only: what is not carved yet is known to be zero */
+	bool attached;           /* owner only: in its heap's list of the class */
+	_Atomic(uint32_t) carved; /* written by the owner only; statistics read it */
+	_Atomic(uint32_t) link;  /* the stack's, under LISTED */
+
+	/* Second cache line: what other threads write. */
+	_Atomic(uint64_t) word __attribute__((aligned(64)));
+	_Atomic(size_t) granules; /* of the run */
+	struct slab *next;        /* owner only: the heap's list of attached slabs */
+	struct slab *prev;
+} __attribute__((aligned(64)));
+
+_Static_assert(sizeof(struct slab) == 128, "a slab is a page record");
+
+/*
+ * The word of a slab: the doubly-tagged pointer of the source's design, as indices so that it needs
+ * no 128-bit operation.
+ *
+ *   bits  0–12  head of the remote list: index of a block plus one, 0 when empty
+ *   bits 13–25  count (see the invariants)
+ *   bit     26  LISTED
+ *   bits 27–29  state
+ *   bits 32–63  OWNED: the heap's id. INNER: distance to the run's first granule.
+ */
+enum slab_state {
+	SLAB_NONE = 0,  /* never used: the record is zero at first */
+	SLAB_OWNED = 1, /* a remote free is for the owner to collect */
+	SLAB_OPEN = 2,  /* a remote free is for the slab itself: anyone may take it */
+	SLAB_LARGE = 3, /* a block of its own */
+	SLAB_INNER = 4, /* a granule of a slab other than its first */
+	SLAB_FREED = 5, /* given back to page */
+};
+
+#define WORD_HEAD_BITS 13
+#define WORD_COUNT_SHIFT 13
+#define WORD_COUNT_ONE ((uint64_t)1 << WORD_COUNT_SHIFT)
+#define WORD_LISTED ((uint64_t)1 << 26)
+#define WORD_STATE_SHIFT 27
+#define WORD_OWNER_SHIFT 32
+
+static inline uint32_t word_head(uint64_t word)
+{
+	return (uint32_t)word & ((1u << WORD_HEAD_BITS) - 1);
+}
+
+static inline uint32_t word_count(uint64_t word)
+{
+	return (uint32_t)(word >> WORD_COUNT_SHIFT) & ((1u << WORD_HEAD_BITS) - 1);
+}
+
+static inline enum slab_state word_state(uint64_t word)
+{
+	return (enum slab_state)((word >> WORD_STATE_SHIFT) & 7);
+}
+
+static inline uint32_t word_owner(uint64_t word)
+{
+	return (uint32_t)(word >> WORD_OWNER_SHIFT);
+}
+
+static inline uint64_t word_make(enum slab_state state, uint32_t owner, uint32_t count, uint32_t head)
+{
+	return (uint64_t)owner << WORD_OWNER_SHIFT | (uint64_t)state << WORD_STATE_SHIFT |
+	       (uint64_t)count << WORD_COUNT_SHIFT | head;
+}
+
+/* Free blocks from which the slab is listed. Who holds no block of it may get a stale answer. */
+static inline uint32_t slab_threshold(const struct slab *slab)
+{
+	return heap_classes[a_load_rlx(&slab->class)].threshold;
+}
+
+static inline struct block *slab_block_at(const struct slab *slab, uint32_t index)
+{
+	return (struct block *)(void *)(slab->base + (size_t)index * slab->bytes);
+}
+
+static inline uint32_t slab_index_of(const struct slab *slab, const void *p)
+{
+	return (uint32_t)((const char *)p - slab->base) / slab->bytes;
+}

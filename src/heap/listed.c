@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Slabs that have blocks to take, known without a search: those of a heap on the heap's pending stack,
+ * open ones on their class's available stack. LISTED says that the slab's link is under way.
+ *
+ * operations: settle (after a push or an opening), drain, take. synchronization: any thread, any time.
+ * linearization: the stacks' exchanges. ordering: the stacks' own; what a slab holds is acquired by
+ * adopting it. progress: lock-free; a thread stopped with a link in its hands keeps that one slab
+ * from being listed, until its last block is freed.
+ *
+ * A heap that is given back drains its pending stack after it has stopped being active; who pushes looks
+ * whether it is active after the push. Both use a full fence, so one of them sees the other [heap.4].
+ */
+#include "base/assert.h"
+#include "heap/core.h"
+
+static struct stack available[CLASS_COUNT];
+
+static _Atomic(uint32_t) *slab_link(uint32_t index)
+{
+	return &((struct slab *)page_record_at(index))->link;
+}
+
+static void list_available(struct slab *slab, unsigned class)
+{
+	stack_push(&available[class], page_record_index(slab), slab_link);
+}
+
+static void list_pending(struct slab *slab, uint32_t owner)
+{
+	struct heap *heap = heap_at(owner);
+	stack_push(&heap->pending, page_record_index(slab), slab_link);
+	/* [heap.4] seq: the push comes before the look; pairs with heap_release(). */
+	a_fence_seq();
+	if (!a_load_rlx(&heap->active))
+		heap_reroute_pending(heap);
+}
+
+/* Puts the link of a slab, popped by the caller, where it belongs now. */
+static void link_reroute(struct slab *slab)
+{
+	const uint64_t word = remote_unlist(slab);
+	if ((word & WORD_LISTED) == 0)
+		return;
+	if (word_state(word) == SLAB_OPEN)
+		list_available(slab, a_load_rlx(&slab->class));
+	else
+		list_pending(slab, word_owner(word));
+}
+
+void heap_reroute_pending(struct heap *heap)
+{
+	uint32_t index;
+	while ((index = stack_pop(&heap->pending, slab_link)) != STACK_EMPTY)
+		link_reroute(page_record_at(index));
+}
+
+void slab_settle(struct slab *slab, enum remote_result result, unsigned class, uint32_t owner)
+{
+	switch (result) {
+	case REMOTE_LIST_OWNER:
+		list_pending(slab, owner);
+		break;
+	case REMOTE_LIST_OPEN:
+		list_available(slab, class);
+		break;
+	case REMOTE_WHOLE:
+		slab_give_back(slab);
+		break;
+	case REMOTE_INVALID:
+		heap_fatal_invalid_free();
+	case REMOTE_DONE:
+		break;
+	}
+}
+
+static void adopted(struct heap *heap, struct slab *slab, struct block *list, uint32_t count)
+{
+	slab->free = list;
+	slab->attached = false;
+	slab->mark = UINT32_MAX;
+	a_store_rlx(&slab->used, slab->capacity - count);
+	a_store_rlx(&slab->owner, heap->rest);
+}
+
+/* Adopts an open slab whose link the caller has popped; in none of the heap's lists. */
+static bool adopt_popped(struct heap *heap, struct slab *slab)
+{
+	uint32_t count;
+	struct block *list;
+	if (!remote_adopt(slab, heap->id, true, &list, &count))
+		return false;
+	adopted(heap, slab, list, count);
+	return true;
+}
+
+/* Collects from a slab of this heap; its own free list is kept behind. */
+static void collect_more(struct heap *heap, struct slab *slab)
+{
+	uint32_t count;
+	struct block *list = remote_collect(slab, &count);
+	if (list == NULL)
+		return;
+	if (slab->free != NULL) {
+		/* The shorter way: the remote frees that wait are about a threshold's worth. */
+		struct block *last = list;
+		while (last->next != NULL)
+			last = last->next;
+		last->next = slab->free;
+	}
+	slab->free = list;
+	a_store_rlx(&slab->used, a_load_rlx(&slab->used) - count);
+	slab_relieved(heap, slab);
+}
+
+/* Collects from a slab of this heap whose link the caller has popped. */
+static void link_collect(struct heap *heap, struct slab *slab)
+{
+	/* Collecting comes first, so that the slab need not be listed again at once. */
+	collect_more(heap, slab);
+	link_reroute(slab);
+}
+
+bool slab_drain_pending(struct heap *heap)
+{
+	bool any = false;
+	uint32_t index;
+	while ((index = stack_pop(&heap->pending, slab_link)) != STACK_EMPTY) {
+		struct slab *slab = page_record_at(index);
+		if (heap_holds(heap, slab))
+			link_collect(heap, slab);
+		else
+			link_reroute(slab);
+		any = true;
+	}
+	return any;
+}
+
+struct slab *slab_take_available(struct heap *heap, unsigned class)
+{
+	uint32_t index;
+	while ((index = stack_pop(&available[class], slab_link)) != STACK_EMPTY) {
+		struct slab *slab = page_record_at(index);
+		if (heap_holds(heap, slab)) {
+			link_collect(heap, slab);
+			continue;
+		}
+		const uint64_t word = remote_unlist(slab);
+		if ((word & WORD_LISTED) == 0)
+			continue;
+		if (!adopt_popped(heap, slab))
+			link_reroute(slab);
+		else if (a_load_rlx(&slab->class) == class)
+			return slab;
+		else
+			slab_attach(heap, slab);
+	}
+	return NULL;
+}
+
+bool slab_adopt(struct heap *heap, struct slab *slab)
+{
+	uint32_t count;
+	struct block *list;
+	if (!remote_adopt(slab, heap->id, false, &list, &count))
+		return false;
+	adopted(heap, slab, list, count);
+	return true;
+}

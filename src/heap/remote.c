@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+/* See heap/remote.h for who may call what, the linearization points and the argument. */
+#include "heap/remote.h"
+
+#include "base/assert.h"
+
+/* The word after `count` more free blocks with a new head, LISTED when that is worth knowing. */
+static uint64_t word_with(const struct slab *slab, uint64_t word, uint32_t more, uint32_t head)
+{
+	const uint64_t kept = word & ~(uint64_t)((1u << WORD_HEAD_BITS) - 1);
+	const uint64_t next = (kept | head) + more * WORD_COUNT_ONE;
+	return word_count(next) >= slab_threshold(slab) ? next | WORD_LISTED : next;
+}
+
+static uint64_t word_freed(uint64_t word)
+{
+	return word_make(SLAB_FREED, 0, 0, 0) | (word & WORD_LISTED);
+}
+
+enum remote_result remote_push(struct slab *slab, struct block *block, uint32_t *ret_owner)
+{
+	const uint32_t head = slab_index_of(slab, block) + 1;
+	uint64_t word = a_load_rlx(&slab->word);
+	uint64_t next;
+	bool whole;
+	do {
+		const enum slab_state state = word_state(word);
+		if (state != SLAB_OWNED && state != SLAB_OPEN)
+			return REMOTE_INVALID;
+		if (word_count(word) >= slab->capacity)
+			return REMOTE_INVALID;
+		struct block *link = word_head(word) ? slab_block_at(slab, word_head(word) - 1) : NULL;
+		a_data_write(&block->next, link);
+		whole = state == SLAB_OPEN && word_count(word) + 1 == slab->capacity;
+		next = whole ? word_freed(word) : word_with(slab, word, 1, head);
+		/* [heap.1] acqrel: publishes the block and its link; the last push of an open slab
+		 * takes over the whole run. Pairs with remote_collect(), remote_adopt() and remote_push(). */
+	} while (!a_cas_weak_acqrel(&slab->word, &word, next));
+	if (whole)
+		return REMOTE_WHOLE;
+	if ((next & WORD_LISTED) == (word & WORD_LISTED))
+		return REMOTE_DONE;
+	*ret_owner = word_owner(word);
+	return word_state(word) == SLAB_OWNED ? REMOTE_LIST_OWNER : REMOTE_LIST_OPEN;
+}
+
+struct block *remote_collect(struct slab *slab, uint32_t *ret_count)
+{
+	uint64_t word = a_load_rlx(&slab->word);
+	uint64_t next;
+	do {
+		ASSERT(word_state(word) == SLAB_OWNED);
+		if (word_head(word) == 0) {
+			*ret_count = 0;
+			return NULL;
+		}
+		next = word_make(SLAB_OWNED, word_owner(word), 0, 0) | (word & WORD_LISTED);
+		/* [heap.1] acq: takes the blocks that remote_push() published. */
+	} while (!a_cas_weak_acq(&slab->word, &word, next));
+	*ret_count = word_count(word);
+	return slab_block_at(slab, word_head(word) - 1);
+}
+
+bool remote_adopt(struct slab *slab, uint32_t owner, bool holds_link, struct block **ret_list,
+                  uint32_t *ret_count)
+{
+	uint64_t word = a_load_rlx(&slab->word);
+	uint64_t next;
+	do {
+		if (word_state(word) != SLAB_OPEN)
+			return false;
+		next = word_make(SLAB_OWNED, owner, 0, 0);
+		if (!holds_link)
+			next |= word & WORD_LISTED;
+		/* [heap.2] acq: takes over the fields that the last owner released by remote_open(),
+		 * and [heap.1] acq: the blocks that remote_push() published. */
+	} while (!a_cas_weak_acq(&slab->word, &word, next));
+	*ret_list = word_head(word) ? slab_block_at(slab, word_head(word) - 1) : NULL;
+	*ret_count = word_count(word);
+	return true;
+}
+
+enum remote_result remote_open(struct slab *slab, struct block *first, struct block *last, uint32_t count)
+{
+	uint64_t word = a_load_rlx(&slab->word);
+	uint64_t next;
+	bool whole;
+	do {
+		ASSERT(word_state(word) == SLAB_OWNED);
+		uint32_t head = word_head(word);
+		if (first != NULL) {
+			a_data_write(&last->next, head ? slab_block_at(slab, head - 1) : NULL);
+			head = slab_index_of(slab, first) + 1;
+		}
+		const uint64_t open =
+			word_make(SLAB_OPEN, 0, word_count(word), 0) | (word & WORD_LISTED);
+		whole = word_count(word) + count == slab->capacity;
+		next = whole ? word_freed(word) : word_with(slab, open, count, head);
+		/* [heap.2] acqrel: releases the owner's fields and list to remote_adopt() and to the
+		 * last remote_push(); taking the whole run acquires what remote frees published. */
+	} while (!a_cas_weak_acqrel(&slab->word, &word, next));
+	if (whole)
+		return REMOTE_WHOLE;
+	return (next & WORD_LISTED) == (word & WORD_LISTED) ? REMOTE_DONE : REMOTE_LIST_OPEN;
+}
+
+bool remote_open_full(struct slab *slab)
+{
+	uint64_t word = a_load_rlx(&slab->word);
+	uint64_t next;
+	do {
+		ASSERT(word_state(word) == SLAB_OWNED);
+		if (word_head(word) != 0)
+			return false;
+		next = word_make(SLAB_OPEN, 0, 0, 0) | (word & WORD_LISTED);
+		/* [heap.2] rel: releases the owner's fields; pairs with remote_adopt(). */
+	} while (!a_cas_weak_rel(&slab->word, &word, next));
+	return true;
+}
+
+void remote_begin(struct slab *slab, enum slab_state state, uint32_t owner)
+{
+	uint64_t word = a_load_rlx(&slab->word);
+	uint64_t next;
+	do {
+		ASSERT(word_state(word) == SLAB_NONE || word_state(word) == SLAB_FREED);
+		next = word_make(state, owner, 0, 0) | (word & WORD_LISTED);
+		/* Relaxed is enough: other threads come to the fields by a block, or by adopting. */
+	} while (!a_cas_weak_rlx(&slab->word, &word, next));
+}
+
+bool remote_end(struct slab *slab, enum slab_state from)
+{
+	uint64_t word = a_load_rlx(&slab->word);
+	do {
+		if (word_state(word) != from)
+			return false;
+		/* Relaxed is enough: the run itself is handed on by page, which releases it. */
+	} while (!a_cas_weak_rlx(&slab->word, &word, word_freed(word)));
+	return true;
+}
+
+uint64_t remote_unlist(struct slab *slab)
+{
+	uint64_t word = a_load_rlx(&slab->word);
+	uint64_t next;
+	do {
+		ASSERT((word & WORD_LISTED) != 0);
+		const enum slab_state state = word_state(word);
+		const bool held = state == SLAB_OWNED || state == SLAB_OPEN;
+		if (held && word_count(word) >= slab_threshold(slab))
+			return word;
+		next = word & ~WORD_LISTED;
+		/* Relaxed is enough: who goes on to take the slab acquires it by remote_adopt(). */
+	} while (!a_cas_weak_rlx(&slab->word, &word, next));
+	return next;
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/* One slab's life in a heap: made, carved, collected from, opened, given back. See heap/slab.h. */
+#include "base/assert.h"
+#include "heap/core.h"
+
+/* Granules behind the first name their distance to it, so that any address finds its slab. */
+static void inner_begin(struct slab *slab, unsigned granules)
+{
+	for (unsigned i = 1; i < granules; i++) {
+		struct slab *inner = page_record_of(slab->base + i * PAGE_GRANULE_BYTES);
+		if (inner == slab)
+			return; /* a run outside the arena has one record for all its granules */
+		remote_begin(inner, SLAB_INNER, i);
+	}
+}
+
+static void inner_end(struct slab *slab, unsigned granules)
+{
+	for (unsigned i = 1; i < granules; i++) {
+		struct slab *inner = page_record_of(slab->base + i * PAGE_GRANULE_BYTES);
+		if (inner == slab)
+			return;
+		remote_end(inner, SLAB_INNER);
+	}
+}
+
+struct slab *slab_create(struct heap *heap, unsigned class)
+{
+	const struct class *config = &heap_classes[class];
+	struct page_run run;
+	if (page_alloc(config->granules, 0, &run) != 0)
+		return NULL;
+	struct slab *slab = page_record_of(run.base);
+	slab->free = NULL;
+	a_store_rlx(&slab->used, 0);
+	slab->mark = UINT32_MAX;
+	slab->magic = config->magic;
+	slab->bytes = config->bytes;
+	slab->base = run.base;
+	slab->capacity = config->capacity;
+	a_store_rlx(&slab->class, (uint16_t)class);
+	slab->zeroed = run.zeroed;
+	slab->attached = false;
+	a_store_rlx(&slab->carved, 0);
+	a_store_rlx(&slab->granules, config->granules);
+	inner_begin(slab, config->granules);
+	remote_begin(slab, SLAB_OWNED, heap->id);
+	a_store_rlx(&slab->owner, heap->rest);
+	return slab;
+}
+
+bool slab_carve(struct slab *slab)
+{
+	ASSERT(slab->free == NULL);
+	const uint32_t carved = a_load_rlx(&slab->carved);
+	uint32_t count = slab->capacity - carved;
+	if (count == 0)
+		return false;
+	const uint32_t batch = heap_classes[a_load_rlx(&slab->class)].batch;
+	if (count > batch)
+		count = batch;
+	/* Blocks above a page's size are carved one by one and not written, so zero ones stay zero. */
+	struct block *block = slab_block_at(slab, carved);
+	slab->free = block;
+	for (uint32_t i = 1; i < count; i++) {
+		struct block *next = (struct block *)(void *)((char *)block + slab->bytes);
+		block->next = next;
+		block = next;
+	}
+	if (!slab->zeroed || count > 1)
+		block->next = NULL;
+	a_store_rlx(&slab->carved, carved + count);
+	return true;
+}
+
+bool slab_collect(struct slab *slab)
+{
+	ASSERT(slab->free == NULL);
+	uint32_t count;
+	slab->free = remote_collect(slab, &count);
+	a_store_rlx(&slab->used, a_load_rlx(&slab->used) - count);
+	return count != 0;
+}
+
+void slab_open(struct slab *slab)
+{
+	const unsigned class = a_load_rlx(&slab->class);
+	const uint32_t count = slab->capacity - a_load_rlx(&slab->used);
+	struct block *first = slab->free;
+	struct block *last = first;
+	while (last != NULL && last->next != NULL)
+		last = last->next;
+	slab->free = NULL;
+	a_store_rlx(&slab->owner, 0);
+	slab_settle(slab, remote_open(slab, first, last, count), class, 0);
+}
+
+void slab_give_back(struct slab *slab)
+{
+	const size_t granules = a_load_rlx(&slab->granules);
+	char *base = slab->base;
+	inner_end(slab, (unsigned)granules);
+	page_free(base, granules);
+}
+
+void slab_destroy(struct slab *slab)
+{
+	ASSERT(a_load_rlx(&slab->used) == 0);
+	a_store_rlx(&slab->owner, 0);
+	slab->free = NULL;
+	remote_end(slab, SLAB_OWNED);
+	slab_give_back(slab);
+}

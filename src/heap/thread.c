@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A thread and its heap: entering, leaving, the end of the thread. See heap/thread.h for the protocol.
+ *
+ * The end is seen by a destructor of pthread-specific data, which asks to be called again until the last
+ * round, so that the program's own destructors may still allocate. Those that come later still use heaps
+ * from the pool for one operation each, so nothing leaks.
+ */
+#include <limits.h>
+#include <pthread.h>
+
+#include "base/assert.h"
+#include "heap/core.h"
+
+__thread _Atomic(struct heap *) heap_self = &heap_none;
+struct heap heap_none = { .state = HEAP_BUSY };
+struct heap heap_gone = { .state = HEAP_BUSY };
+
+static pthread_key_t exit_key;
+static _Atomic(bool) exit_key_made;
+
+/* The destructor's argument counts its rounds. */
+static void thread_exit(void *arg)
+{
+	const uintptr_t round = (uintptr_t)arg;
+	if (round < PTHREAD_DESTRUCTOR_ITERATIONS) {
+		pthread_setspecific(exit_key, (void *)(round + 1));
+		return;
+	}
+	struct heap *heap = heap_enter_own();
+	if (heap == NULL)
+		return;
+	a_store_rlx(&heap_self, &heap_gone);
+	heap_release(heap);
+}
+
+/* Called once by the library's constructor, when few keys are taken, so that setting one allocates nothing. */
+void heap_thread_init(void)
+{
+	if (pthread_key_create(&exit_key, thread_exit) == 0)
+		a_store_rlx(&exit_key_made, true);
+}
+
+struct heap *heap_enter_own(void)
+{
+	struct heap *heap = a_load_rlx(&heap_self);
+	if (a_load_rlx(&heap->state) == HEAP_BUSY)
+		return NULL;
+	a_store_rlx(&heap->state, HEAP_BUSY);
+	a_signal_fence();
+	return heap;
+}
+
+/* The thread's first call, or one that interrupted another. */
+static __attribute__((cold, noinline)) struct heap *enter_pooled(void)
+{
+	if (a_load_rlx(&heap_self) == &heap_none && heap_init() != 0)
+		return NULL;
+	struct heap *heap = heap_pool_take();
+	if (heap == NULL)
+		return NULL;
+	heap->rest = (uint64_t)heap->id << 32 | heap_limit();
+	/* A handler may make its own heap the thread's just before this: then ours is for one operation. */
+	struct heap *none = &heap_none;
+	if (a_cas_strong_rlx(&heap_self, &none, heap) && a_load_rlx(&exit_key_made))
+		pthread_setspecific(exit_key, (void *)1);
+	return heap;
+}
+
+struct heap *heap_enter(void)
+{
+	struct heap *heap = heap_enter_own();
+	return heap != NULL ? heap : enter_pooled();
+}
+
+void heap_leave(struct heap *heap)
+{
+	if (heap != a_load_rlx(&heap_self)) {
+		heap_release(heap);
+		return;
+	}
+	a_signal_fence();
+	a_store_rlx(&heap->state, heap->rest);
+}
+
+/* Moves the blocks of the bin back to their slab, which is the current one. */
+static void bin_return(struct heap *heap, unsigned class)
+{
+	struct slab *slab = heap->current[class];
+	uint32_t count = 0;
+	struct block *next;
+	for (struct block *block = heap->bin[class]; block != NULL; block = next) {
+		next = block->next;
+		block->next = slab->free;
+		slab->free = block;
+		count++;
+	}
+	heap->bin[class] = NULL;
+	a_store_rlx(&slab->used, a_load_rlx(&slab->used) - count);
+}
+
+/* Lets go of the current slab of a class; kept if the caller says so and it holds blocks. */
+static void current_close(struct heap *heap, unsigned class)
+{
+	struct slab *slab = heap->current[class];
+	if (class < CLASS_FINE_COUNT)
+		bin_return(heap, class);
+	heap->current[class] = NULL;
+	slab_open(slab);
+}
+
+void heap_open_slabs(struct heap *heap)
+{
+	for (unsigned class = 1; class < CLASS_COUNT; class++) {
+		if (heap->current[class] != NULL)
+			current_close(heap, class);
+		struct slab *slab;
+		while ((slab = heap->attached[class].first) != NULL) {
+			slab_detach(heap, slab);
+			slab_open(slab);
+		}
+	}
+	heap->spare = NULL;
+}
+
+void heap_release(struct heap *heap)
+{
+	heap_open_slabs(heap);
+	a_store_rlx(&heap->active, 0);
+	/* [heap.4] seq: inactive comes before the last look; pairs with list_pending(). */
+	a_fence_seq();
+	heap_reroute_pending(heap);
+	heap_pool_put(heap);
+}
