@@ -5,7 +5,8 @@
  * meanwhile. The blocks in another thread's bins count as used, at most a slab's for each class;
  * the calling thread's own are counted exactly.
  */
-#include "base/options.h"
+#include <string.h>
+
 #include "heap/core.h"
 
 /* Blocks of a slab that the program does not hold. */
@@ -42,77 +43,77 @@ static void count_bins(struct heap_class_stats *rows)
 	heap_leave(heap);
 }
 
-/* Sums of large blocks go to row 0, as bytes in used_blocks' place beside their number. */
-struct large_sums {
-	uint64_t blocks;
-	uint64_t bytes;
+struct walk {
+	struct heap_class_stats rows[CLASS_COUNT];
+	uint64_t large_blocks;
+	uint64_t large_bytes;
 };
 
-static void walk(struct heap_class_stats *rows, struct large_sums *large)
+static void count_record(void *record, void *arg)
 {
-	const uint32_t count = page_record_count();
-	uint32_t index = 0;
-	while (index < count) {
-		const struct slab *slab = page_record_at(index);
-		const uint64_t word = a_load_rlx(&slab->word);
-		const enum slab_state state = word_state(word);
-		if (state == SLAB_OWNED || state == SLAB_OPEN) {
-			count_slab(rows, slab, word);
-		} else if (state == SLAB_LARGE) {
-			large->blocks++;
-			large->bytes += a_load_rlx(&slab->granules) << PAGE_GRANULE_SHIFT;
-		}
-		index++;
+	const struct slab *slab = record;
+	struct walk *walk = arg;
+	const uint64_t word = a_load_rlx(&slab->word);
+	const enum slab_state state = word_state(word);
+	if (state == SLAB_OWNED || state == SLAB_OPEN) {
+		count_slab(walk->rows, slab, word);
+	} else if (state == SLAB_LARGE) {
+		walk->large_blocks++;
+		walk->large_bytes += a_load_rlx(&slab->granules) << PAGE_GRANULE_SHIFT;
 	}
+}
+
+static void walk_all(struct walk *ret_walk)
+{
+	memset(ret_walk, 0, sizeof *ret_walk);
+	if (heap_init() != 0)
+		return;
+	page_record_each(count_record, ret_walk);
+	count_bins(ret_walk->rows);
 }
 
 size_t heap_class_stats_read(struct heap_class_stats *ret_rows, size_t cap)
 {
-	struct heap_class_stats rows[CLASS_COUNT] = { 0 };
-	struct large_sums large = { 0 };
-	if (heap_init() == 0)
-		walk(rows, &large);
-	count_bins(rows);
+	struct walk walk;
+	walk_all(&walk);
 	for (size_t i = 0; i < cap && i < CLASS_COUNT; i++) {
-		ret_rows[i] = rows[i];
+		ret_rows[i] = walk.rows[i];
 		ret_rows[i].block_bytes = heap_classes[i].bytes;
 	}
 	return CLASS_COUNT;
 }
 
-static void sum_classes(struct heap_stats *sums)
+static void sum_classes(struct heap_stats *sums, const struct walk *walk)
 {
-	struct heap_class_stats rows[CLASS_COUNT] = { 0 };
-	struct large_sums large = { 0 };
-	walk(rows, &large);
-	count_bins(rows);
-	sums->large_blocks = large.blocks;
-	sums->large_bytes = large.bytes;
-	sums->used_blocks = large.blocks;
-	sums->used_bytes = large.bytes;
 	for (unsigned i = 1; i < CLASS_COUNT; i++) {
+		const struct heap_class_stats *row = &walk->rows[i];
 		const struct class *class = &heap_classes[i];
-		sums->used_blocks += rows[i].used_blocks;
-		sums->free_blocks += rows[i].free_blocks;
-		sums->used_bytes += rows[i].used_blocks * class->bytes;
-		sums->free_bytes += rows[i].free_blocks * class->bytes;
-		sums->slabs += rows[i].slabs;
-		sums->slab_bytes += rows[i].slabs * class->granules * PAGE_GRANULE_BYTES;
+		sums->used_blocks += row->used_blocks;
+		sums->free_blocks += row->free_blocks;
+		sums->used_bytes += row->used_blocks * class->bytes;
+		sums->free_bytes += row->free_blocks * class->bytes;
+		sums->slabs += row->slabs;
+		sums->slab_bytes += row->slabs * class->granules * PAGE_GRANULE_BYTES;
 	}
 }
 
 void heap_stats_read(struct heap_stats *ret_stats)
 {
-	struct heap_stats sums = { 0 };
-	if (heap_init() == 0) {
-		struct page_stats page;
-		page_stats(&page);
-		sums.committed_bytes = page.committed_bytes + page.direct_bytes;
-		sums.cached_bytes = page.dirty_bytes;
-		sums.peak_bytes = page.used_peak_bytes;
-		sum_classes(&sums);
-	}
-	sums.heaps = heap_pool_count();
+	struct walk walk;
+	struct page_stats page;
+	walk_all(&walk);
+	page_stats(&page);
+	struct heap_stats sums = {
+		.used_bytes = walk.large_bytes,
+		.used_blocks = walk.large_blocks,
+		.large_bytes = walk.large_bytes,
+		.large_blocks = walk.large_blocks,
+		.committed_bytes = page.committed_bytes,
+		.cached_bytes = page.dirty_bytes,
+		.peak_bytes = page.used_peak_bytes,
+		.heaps = heap_pool_count(),
+	};
+	sum_classes(&sums, &walk);
 	for (uint32_t id = 1; id <= sums.heaps; id++)
 		sums.heaps_active += a_load_rlx(&heap_at(id)->active);
 	*ret_stats = sums;

@@ -56,13 +56,14 @@ struct page_run {
 };
 
 struct page_stats {
-	size_t arena_bytes;      /* addresses reserved for granules */
-	size_t committed_bytes;  /* made accessible so far */
-	size_t metadata_bytes;   /* accessible bytes of records, bitmap and stamps (resident: less) */
-	size_t used_bytes;       /* handed out, direct runs included */
+	size_t arena_bytes;     /* addresses reserved for granules */
+	size_t committed_bytes; /* made accessible so far */
+	size_t metadata_bytes; /* accessible bytes of records, bitmap and stamps (resident: less) */
+	size_t used_bytes;     /* handed out, direct runs included */
 	size_t used_peak_bytes;  /* highest used_bytes so far */
 	size_t dirty_bytes;      /* free, and still holding pages */
 	size_t purged_bytes;     /* given back to the kernel, sum over the life of the process */
+	size_t lost_bytes;       /* of used_bytes: addresses that the kernel made unusable */
 	size_t direct_bytes;     /* of used_bytes: mapped one by one */
 	size_t direct_runs;      /* how many such runs */
 	size_t moved_runs;       /* runs whose pages were moved in, and which cost map entries */
@@ -122,10 +123,23 @@ void page_stats(struct page_stats *ret_stats);
 void page_fork_child(void);
 
 /*
+ * Called by a thread that is about to end. The kernel ends the janitor together with the thread that
+ * started it; if that is this thread, what is dirty is given back now, since perhaps nobody calls
+ * again.
+ */
+void page_thread_exit(void);
+
+/* Called when the process ends (a destructor): ends the janitor, so that nothing outlives us. */
+void page_exit(void);
+
+/*
  * Whether the equations of the layer hold (free + used = committed, the sums agree with the
  * bitmap and the stamps). For tests, while no other thread is inside the layer.
  */
 bool page_check(void);
+
+/* Calls `fn` for every record that may ever have been used, in no order; they go on changing. */
+void page_record_each(void (*fn)(void *record, void *arg), void *arg);
 
 /* The record of an address outside the arena: that of a direct run, or NULL. */
 void *page_record_lookup(const void *p);
@@ -142,7 +156,7 @@ static inline void *page_record_of(const void *p)
 
 	if (__builtin_expect(offset < a_load_rlx(&page_arena.bytes), 1))
 		return (void *)(a_load_rlx(&page_arena.records) -
-		                ((offset >> PAGE_GRANULE_SHIFT) << PAGE_RECORD_SHIFT));
+			((offset >> PAGE_GRANULE_SHIFT) << PAGE_RECORD_SHIFT));
 	return page_record_lookup(p);
 }
 
@@ -150,7 +164,7 @@ static inline void *page_record_of(const void *p)
 static inline uint32_t page_record_index(const void *record)
 {
 	return (uint32_t)((a_load_rlx(&page_arena.records) - (uintptr_t)record) >>
-	                  PAGE_RECORD_SHIFT);
+		PAGE_RECORD_SHIFT);
 }
 
 /* The record of that number; the inverse of page_record_index(). */
@@ -169,5 +183,5 @@ static inline bool page_in_arena(const void *p)
 static inline char *page_granule_of(const void *record)
 {
 	return (char *)(a_load_rlx(&page_arena.base) +
-	                ((uintptr_t)page_record_index(record) << PAGE_GRANULE_SHIFT));
+		((uintptr_t)page_record_index(record) << PAGE_GRANULE_SHIFT));
 }

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+/* What the layer says of itself: a snapshot for people and tools, and a check for tests. */
+#include "arena.h"
+
+#include <string.h>
+
+void page_stats(struct page_stats *ret_stats)
+{
+	struct arena *a = arena_get();
+	uint64_t balance;
+	uint64_t direct;
+
+	memset(ret_stats, 0, sizeof(*ret_stats));
+	if (!a)
+		return;
+	balance = a_load_rlx(&a->balance);
+	direct = a_load_rlx(&a->direct_granules);
+	*ret_stats = (struct page_stats){
+		.arena_bytes = a->granules << PAGE_GRANULE_SHIFT,
+		.committed_bytes = (a_load_rlx(&a->frontier) + direct) << PAGE_GRANULE_SHIFT,
+		.metadata_bytes = a->metadata_bytes +
+			((a_load_rlx(&a->frontier) + a_load_rlx(&a->slots_used))
+				<< PAGE_RECORD_SHIFT),
+		.used_bytes = (balance_used(balance) + direct) << PAGE_GRANULE_SHIFT,
+		.used_peak_bytes = a_load_rlx(&a->peak) << PAGE_GRANULE_SHIFT,
+		.dirty_bytes = balance_dirty(balance) << PAGE_GRANULE_SHIFT,
+		.purged_bytes = a_load_rlx(&a->purged) << PAGE_GRANULE_SHIFT,
+		.lost_bytes = a_load_rlx(&a->lost) << PAGE_GRANULE_SHIFT,
+		.direct_bytes = direct << PAGE_GRANULE_SHIFT,
+		.direct_runs = a_load_rlx(&a->direct_runs),
+		.moved_runs = a_load_rlx(&a->moved),
+		.alloc_calls = a_load_rlx(&a->alloc_calls),
+		.move_calls = a_load_rlx(&a->move_calls),
+		.background_running = os_task_alive(&a->janitor.task),
+	};
+}
+
+static void each_record(size_t from, size_t to, void (*fn)(void *record, void *arg), void *arg)
+{
+	for (size_t i = from; i < to; i++)
+		fn(page_record_at((uint32_t)i), arg);
+}
+
+void page_record_each(void (*fn)(void *record, void *arg), void *arg)
+{
+	struct arena *a = arena_get();
+
+	if (!a)
+		return;
+	/* [page.2] acq: the records below are accessible; pairs with frontier_move(). */
+	each_record(0, a_load_acq(&a->frontier), fn, arg);
+	/* [page.3] acq: so are those of slots; pairs with slot_fresh(). */
+	each_record(a->granules, a->granules + a_load_acq(&a->slots_used), fn, arg);
+}
+
+bool page_check(void)
+{
+	struct arena *a = arena_get();
+	uint64_t balance;
+	uint64_t frontier;
+	uint64_t free = 0;
+	uint64_t dirty = 0;
+	uint64_t heads = 0;
+
+	if (!a || !a->granules)
+		return true;
+	balance = a_load_rlx(&a->balance);
+	frontier = a_load_rlx(&a->frontier);
+	for (size_t i = 0; i < frontier; i++) {
+		bool is_free = bitmap_is_free(&a->map, i);
+		free += is_free;
+		dirty += is_free && (stamp_get(a, i) & STAMP_EPOCH);
+		heads += (stamp_get(a, i) & STAMP_HEAD) != 0;
+	}
+	return free + balance_used(balance) == frontier && free == bitmap_free_count(&a->map) &&
+		dirty == balance_dirty(balance) && heads == a_load_rlx(&a->moved) &&
+		bitmap_check(&a->map);
+}
