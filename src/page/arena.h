@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The arena's own state, shared by the files of this layer and by nobody else.
+ *
+ * One reservation holds, from low to high addresses (each part begins on a page boundary):
+ *
+ *	records of direct runs     PAGE_RECORD_BYTES each, committed on demand, counted downward
+ *	records of granules        PAGE_RECORD_BYTES each, committed with the frontier, downward
+ *	struct arena
+ *	bitmap of free granules    committed at once, touched as far as the frontier
+ *	stamps                     a byte a granule, likewise
+ *	links of direct slots      4 bytes a slot, likewise
+ *	granules                   2 MiB aligned; [0, frontier) committed
+ *
+ * Records count downward so that all that the first allocation needs is one range of addresses,
+ * made accessible by one system call.
+ *
+ * Operations        arena_get, arena_grow, run_take, run_give and the calls of page.h over them
+ * Synchronization   all of them may run beside each other, in any number of threads and in signal
+ *                   handlers. Who holds a run (took its bits) owns its stamps; others may read them
+ * Linearization     take and give: those of the bitmap. Growth: the CAS of `frontier`. Birth: the
+ *                   CAS of the pointer to the arena
+ * Ordering          [page.1] to [page.5] in docs/design/memory-orders.md; the bitmap orders what is
+ *                   written to a run, and to its stamps, before the next taker's reads
+ * Progress          lock-free; a thread stopped anywhere keeps the run in its hands, no more
+ * Reclamation       none: the arena lives as long as the process
+ *
+ * Equations, while no thread is inside the layer (page_check() checks them)
+ *	free bits + used granules = frontier
+ *	dirty granules = free granules whose stamp has an epoch
+ *	moved = stamps with STAMP_HEAD
+ */
+#pragma once
+
+#include <stdalign.h>
+
+#include "base/assert.h"
+#include "base/atomic.h"
+#include "base/bitmap.h"
+#include "base/options.h"
+#include "base/stack.h"
+#include "os/os.h"
+#include "page/page.h"
+
+enum {
+	/* 2 MiB: the size of a step, of a purge's chunk, and of what a page table page covers. */
+	ARENA_CHUNK_GRANULES = 32,
+	/* Growth steps are a quarter of what is committed, between a chunk and 256 MiB. */
+	ARENA_STEP_MAX_GRANULES = 4096,
+	/* Records are committed for so many granules at a time: 128 KiB of them. */
+	ARENA_RECORD_STEP = 1024,
+	/* Searches for runs of 2^k granules and up (below 2^(k+1)) share the k-th start hint. */
+	ARENA_HINTS = 8,
+};
+
+/*
+ * A stamp tells of a granule: when it was freed (0: it reads as zero, because it was never used or
+ * was given back), and whether its pages were moved in, so that it lies in a mapping that the kernel
+ * cannot merge with its neighbours; STAMP_HEAD marks the first granule of such a mapping.
+ */
+enum {
+	STAMP_MOVED = 0x80,
+	STAMP_HEAD = 0x40,
+	STAMP_EPOCH = 0x3f,
+	STAMP_EPOCHS = 63, /* values 1 to 63; epochs beyond wrap round */
+};
+
+/* The janitor: the task that gives memory back while nobody calls; see background.c. */
+struct janitor {
+	struct os_task task;
+	/* Epoch of its last round; far in the past when none runs. */
+	_Atomic(int64_t) beat;
+	/* The epoch before which nobody tries to start it, because that failed. */
+	_Atomic(int64_t) retry;
+	/* The process that the state above speaks of; differs in a child that nobody told. */
+	_Atomic(int64_t) owner_pid;
+	/* The chunk it is purging: position + 1 and granules << 32, or 0. */
+	_Atomic(uint64_t) claim;
+};
+
+struct arena {
+	/* Const after publication. */
+	uintptr_t base;                /* address of granule 0 */
+	size_t granules;               /* of address space; 0: every run is direct */
+	uintptr_t records;             /* address of record 0 */
+	char *region;                  /* the reservation */
+	size_t region_bytes;           /* its size */
+	size_t metadata_bytes;         /* committed at birth, records aside */
+	_Atomic(uint8_t) *stamps;      /* one a granule */
+	_Atomic(uint32_t) *slot_links; /* one a direct slot */
+	uint32_t slots;                /* records for direct runs */
+	unsigned epoch_shift;          /* an epoch is 2^epoch_shift nanoseconds */
+	unsigned decay_epochs;         /* a granule this old is due; 0: at once */
+	struct bitmap map;             /* 1 = free granule below the frontier */
+
+	alignas(64) _Atomic(uint64_t) frontier; /* granules committed */
+	_Atomic(uint64_t) slots_used;           /* direct slots ever handed out */
+	struct stack slots_free;                /* those handed back */
+	/* Where to begin a search; a wrong value costs density, nothing else. */
+	_Atomic(uint32_t) hints[ARENA_HINTS];
+
+	/* Granules used in the low half, free dirty ones in the high half. */
+	alignas(64) _Atomic(uint64_t) balance;
+	_Atomic(uint64_t) peak; /* highest used, direct ones included, in granules */
+	_Atomic(uint64_t) alloc_calls;
+	_Atomic(uint64_t) move_calls;
+	_Atomic(uint64_t) moved; /* STAMP_HEAD marks */
+	_Atomic(uint64_t) lost;  /* used granules that can never be freed: a refused repair */
+	_Atomic(uint64_t) direct_granules;
+	_Atomic(uint64_t) direct_runs;
+
+	alignas(64) _Atomic(uint64_t) purged; /* granules, sum */
+	_Atomic(uint64_t) purge_epoch;        /* last epoch in which ticks finished a round */
+	_Atomic(uint64_t) purge_cursor;       /* where the next tick goes on */
+	_Atomic(uint32_t) tick_calls;         /* lossy */
+	_Atomic(uint32_t) move_refusals;      /* by the kernel */
+	struct janitor janitor;
+};
+
+/* arena.c */
+
+/* The arena, or NULL: page_init() has not succeeded yet. */
+struct arena *arena_get(void);
+/* The same; makes it if there is none. NULL only for want of memory. */
+struct arena *arena_need(void);
+
+/* grow.c */
+
+/* arena_grow() found that another thread grew the arena meanwhile: look again. */
+#define ARENA_AGAIN (BITMAP_NONE - 1)
+/*
+ * Moves the frontier, seen at `frontier`, and takes n granules beside it, aligned as in run_take().
+ * Returns the position,
+ * ARENA_AGAIN, or BITMAP_NONE when there is no room or the system refuses.
+ */
+size_t arena_grow(struct arena *a, uint64_t frontier, size_t n, size_t align, size_t align_offset);
+/* Moves the frontier to `end` at least, leaving what is new free; true when it is there. */
+bool arena_grow_to(struct arena *a, uint64_t end);
+/* Makes the first chunk free, before the arena is published; its pages are committed already. */
+void arena_grow_first(struct arena *a, size_t n);
+
+/* run.c */
+
+/* Takes n granules such that (position + align_offset) % align == 0, or BITMAP_NONE. */
+size_t run_take(struct arena *a, size_t n, size_t align, size_t align_offset);
+/* Counts granules just taken as used; returns whether all read as zero. */
+bool run_account_take(struct arena *a, size_t pos, size_t n);
+/* Stamps and frees granules that the caller holds, whose contents are of no use any more. */
+void run_give(struct arena *a, size_t pos, size_t n);
+/* Frees granules that the caller holds and whose stamps say that `dirty` of them are. */
+void run_put(struct arena *a, size_t pos, size_t n, size_t dirty);
+/* Raises the peak to what is used now. */
+void run_note_peak(struct arena *a, uint64_t balance);
+
+/* direct.c: runs by a mapping of their own, for what the arena cannot serve. */
+int direct_alloc(struct arena *a, size_t n, size_t align_bytes, struct page_run *ret_run);
+void direct_free(struct arena *a, char *base, size_t n);
+bool direct_extend(struct arena *a, char *base, size_t old_n, size_t new_n);
+void direct_shrink(struct arena *a, char *base, size_t old_n, size_t new_n);
+int direct_move(struct arena *a, char *base, size_t old_n, size_t new_n, struct page_run *ret_run);
+
+/* map.c: which direct slot an address outside the arena belongs to. */
+
+/* Enters granules [from, to) of the run at base, to the span's end at most; 0 or -ENOMEM. */
+int map_set(const char *base, size_t from, size_t to, uint32_t slot);
+void map_clear(const char *base, size_t from, size_t to);
+/* The slot, or UINT32_MAX. */
+uint32_t map_get(const void *p);
+/* Takes the entry out; UINT32_MAX if there was none. */
+uint32_t map_remove(const char *base);
+
+/* move.c */
+
+/*
+ * Makes granules ordinary again that were moved in; the caller holds them. They read as zero then,
+ * and their stamps are 0. False: the kernel refused and they can never be used again.
+ */
+bool move_reset(struct arena *a, size_t pos, size_t n);
+/*
+ * After a failed os_move(): makes sure that the range is reserved again. False when somebody else's
+ * mapping may be there now, so that it must never be touched again.
+ */
+bool move_repair(void *base, size_t bytes);
+
+/* purge.c */
+
+/* The epoch of now. */
+static inline int64_t purge_now(const struct arena *a)
+{
+	return (int64_t)(os_now_ns() >> a->epoch_shift);
+}
+
+/* The stamp of granules freed in that epoch. */
+static inline uint8_t purge_stamp(int64_t epoch)
+{
+	return (uint8_t)((uint64_t)epoch % STAMP_EPOCHS + 1);
+}
+
+/*
+ * Gives back free granules from *pos on, at most `budget` of them, those that are due at `epoch`, or
+ * all if `everything`. Leaves in *pos where to go on, 0 when the end was reached. Returns how many
+ * it gave back. With `claim` the chunk in work is told there.
+ */
+size_t purge_some(struct arena *a, size_t *pos, size_t budget, int64_t epoch, bool everything,
+	_Atomic(uint64_t) *claim);
+
+/* background.c */
+
+enum {
+	/* 8 MiB: as long as less than this is dirty no janitor is started. */
+	BACKGROUND_DIRTY_GRANULES = 128,
+	/* It goes round once an epoch; after so many without, it is taken for gone. */
+	BACKGROUND_FRESH_EPOCHS = 4,
+};
+
+/* Called when there is much to give back; starts the janitor if that is wanted and needed. */
+void background_poke(struct arena *a, int64_t epoch);
+/* Starts the janitor at birth of the arena, with background:on. */
+void background_init(struct arena *a);
+/* Whether the janitor went its round lately; a caller's epoch may be a little behind the janitor's. */
+static inline bool background_fresh(struct arena *a, int64_t epoch)
+{
+	return epoch - a_load_rlx(&a->janitor.beat) <= BACKGROUND_FRESH_EPOCHS;
+}
+
+static inline uint64_t balance_used(uint64_t balance)
+{
+	return (uint32_t)balance;
+}
+
+static inline uint64_t balance_dirty(uint64_t balance)
+{
+	return balance >> 32;
+}
+
+static inline char *arena_address(const struct arena *a, size_t pos)
+{
+	return (char *)(a->base + (pos << PAGE_GRANULE_SHIFT));
+}
+
+/* Whether the address lies in the arena; *ret_pos gets its granule. */
+static inline bool arena_position(const struct arena *a, const void *p, size_t *ret_pos)
+{
+	uintptr_t pos = ((uintptr_t)p - a->base) >> PAGE_GRANULE_SHIFT;
+
+	if ((uintptr_t)p < a->base || pos >= a->granules)
+		return false;
+	*ret_pos = pos;
+	return true;
+}
+
+static inline uint8_t stamp_get(const struct arena *a, size_t pos)
+{
+	return a_load_rlx(&a->stamps[pos]);
+}
+
+/* The caller holds the granule. */
+static inline void stamp_set(struct arena *a, size_t pos, uint8_t stamp)
+{
+	a_store_rlx(&a->stamps[pos], stamp);
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The janitor gives idle memory back while nobody calls the allocator. Decision record 0002 tells why
+ * it is a task that shares the memory and is no thread.
+ *
+ * With background:auto the thread that frees starts it once 8 MiB are free and dirty; it goes round
+ * once an epoch and ends when hardly anything is left. It takes no lock and may be killed at any
+ * time: what it was purging is told in `claim`, and put back by the next one. Its heartbeat says
+ * whether it lives, so that nobody needs a system call to find out.
+ *
+ * Synchronization   one janitor at a time, by os_task_start(); in a child that was forked behind
+ *                   our back, by the compare-and-swap of `owner_pid`
+ * Ordering          [page.5]: who finds a claim sees its chunk out of the bitmap
+ */
+#include "arena.h"
+
+#include <errno.h>
+
+enum {
+	/* 1 MiB: not worth a task of its own. */
+	JANITOR_LEAVES_GRANULES = 16,
+	/* Rounds without work until it ends, so that a busy program does not start it each second. */
+	JANITOR_IDLE_ROUNDS = 4,
+	/* After it could not be started, nobody tries for so many epochs: 17 s or more. */
+	JANITOR_RETRY_EPOCHS = 64,
+};
+
+/* A beat so long ago that nobody takes it for fresh. */
+#define BEAT_NEVER (INT64_MIN / 2)
+
+/* Puts back the chunk of a janitor that is surely gone. */
+static void claim_recover(struct arena *a)
+{
+	/* [page.5] acq: the chunk is out of the bitmap; pairs with claim_set() in purge.c. */
+	uint64_t claim = a_xchg_acq(&a->janitor.claim, 0);
+
+	if (claim && !bitmap_put(&a->map, (uint32_t)claim - 1, claim >> 32))
+		os_fatal("allod: corrupted page map\n");
+}
+
+/* Gives back what is due; returns how much dirty memory is left, due later. */
+static uint64_t janitor_round(struct arena *a)
+{
+	size_t pos = 0;
+
+	(void)purge_some(a, &pos, SIZE_MAX, purge_now(a), false, &a->janitor.claim);
+	return balance_dirty(a_load_rlx(&a->balance));
+}
+
+/*
+ * What the task runs. Before its last sleep it takes back its heartbeat: whoever frees much after its
+ * last look wakes it, or starts the next one.
+ */
+static void janitor_main(void *arg)
+{
+	struct arena *a = arg;
+	uint64_t period_ns = (uint64_t)1 << a->epoch_shift;
+	bool stay = options.background == OPTION_BACKGROUND_ON;
+	unsigned idle = 0;
+
+	claim_recover(a);
+	do {
+		bool last = !stay && idle + 1 >= JANITOR_IDLE_ROUNDS;
+		a_store_rlx(&a->janitor.beat, last ? BEAT_NEVER : purge_now(a));
+		idle = janitor_round(a) > JANITOR_LEAVES_GRANULES ? 0 : idle + 1;
+		if (!stay && idle >= JANITOR_IDLE_ROUNDS)
+			break;
+	} while (os_task_sleep(&a->janitor.task, period_ns));
+	a_store_rlx(&a->janitor.beat, BEAT_NEVER);
+}
+
+/*
+ * In a process that is not the one that the state speaks of (a child of a raw clone): the parent's
+ * janitor is not ours. What it was purging stays out of use: in a child of vfork, who shares our
+ * memory, it may still be at it.
+ */
+static void forget_parents(struct arena *a)
+{
+	int64_t owner = a_load_rlx(&a->janitor.owner_pid);
+	int64_t self = os_pid();
+
+	if (owner == self || !a_cas_strong_rlx(&a->janitor.owner_pid, &owner, self) || !owner)
+		return;
+	os_task_fork_child(&a->janitor.task);
+	a_store_rlx(&a->janitor.claim, 0);
+}
+
+static void janitor_start(struct arena *a, int64_t epoch)
+{
+	int ret = os_task_start(&a->janitor.task, janitor_main, a);
+
+	if (!ret)
+		a_store_rlx(&a->janitor.beat, epoch);
+	else if (ret != -EALREADY && ret != -EAGAIN)
+		a_store_rlx(&a->janitor.retry, epoch + JANITOR_RETRY_EPOCHS);
+}
+
+__attribute__((cold, noinline)) void background_poke(struct arena *a, int64_t epoch)
+{
+	if (options.background == OPTION_BACKGROUND_OFF || epoch < a_load_rlx(&a->janitor.retry))
+		return;
+	forget_parents(a);
+	if (os_task_alive(&a->janitor.task)) {
+		a_store_rlx(&a->janitor.beat, epoch);
+		os_task_wake(&a->janitor.task);
+	} else {
+		janitor_start(a, epoch);
+	}
+}
+
+void background_init(struct arena *a)
+{
+	if (options.background == OPTION_BACKGROUND_ON && a->granules)
+		background_poke(a, purge_now(a));
+}
+
+void page_fork_child(void)
+{
+	struct arena *a = arena_get();
+
+	if (!a)
+		return;
+	os_task_fork_child(&a->janitor.task);
+	a_store_rlx(&a->janitor.owner_pid, os_pid());
+	a_store_rlx(&a->janitor.beat, BEAT_NEVER);
+	a_store_rlx(&a->janitor.retry, 0);
+	claim_recover(a);
+}
+
+void page_thread_exit(void)
+{
+	struct arena *a = arena_get();
+
+	if (!a || !os_task_alive(&a->janitor.task) ||
+		a->janitor.task.owner_tid != (uint32_t)os_thread_id())
+		return;
+	a_store_rlx(&a->janitor.beat, BEAT_NEVER);
+	if (balance_dirty(a_load_rlx(&a->balance)) > JANITOR_LEAVES_GRANULES)
+		(void)page_trim();
+}
+
+void page_exit(void)
+{
+	struct arena *a = arena_get();
+
+	if (a && os_task_alive(&a->janitor.task))
+		os_task_stop(&a->janitor.task);
+}

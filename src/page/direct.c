@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Direct runs: a mapping of their own each, for what the arena cannot serve and, with page:mmap, for
+ * everything. Their records come from slots, their pages go back to the kernel when they are freed.
+ *
+ * Operations        direct_alloc, direct_free, direct_extend, direct_shrink, direct_move
+ * Synchronization   all of them beside each other; one run is handled by its owner alone
+ * Linearization     a slot is taken by the CAS of `slots_free` or of `slots_used`; a run is born and
+ *                   freed by its entry in the map
+ * Ordering          [page.3] publishes that the records below `slots_used` are accessible
+ * Progress          lock-free
+ * Reclamation       records of slots are type-stable; slots are reused
+ */
+#include "arena.h"
+
+#include <errno.h>
+
+static _Atomic(uint32_t) *slot_link(uint32_t slot)
+{
+	return &arena_get()->slot_links[slot];
+}
+
+/* Records of slots are made accessible in steps of as many as fill pages of any size. */
+static int commit_slots(struct arena *a, size_t first)
+{
+	size_t end = a->granules + first + ARENA_RECORD_STEP;
+
+	return os_commit((char *)a - (end << PAGE_RECORD_SHIFT),
+		(size_t)ARENA_RECORD_STEP << PAGE_RECORD_SHIFT);
+}
+
+/* A slot that was never used before; UINT32_MAX when there is none or no memory for it. */
+static uint32_t slot_fresh(struct arena *a)
+{
+	/* [page.3] acq: records below are accessible; pairs with the CAS below. */
+	uint64_t used = a_load_acq(&a->slots_used);
+
+	do {
+		if (used >= a->slots)
+			return UINT32_MAX;
+		if (used % ARENA_RECORD_STEP == 0 && commit_slots(a, used))
+			return UINT32_MAX;
+		/* [page.3] acqrel: publishes that the step's records are accessible. */
+	} while (!a_cas_weak_acqrel(&a->slots_used, &used, used + 1));
+	return (uint32_t)used;
+}
+
+static uint32_t slot_take(struct arena *a)
+{
+	uint32_t slot = stack_pop(&a->slots_free, slot_link);
+
+	return slot == STACK_EMPTY ? slot_fresh(a) : slot;
+}
+
+static void slot_give(struct arena *a, uint32_t slot)
+{
+	stack_push(&a->slots_free, slot, slot_link);
+}
+
+static void account(struct arena *a, size_t n)
+{
+	a_add_rlx(&a->direct_granules, n);
+	run_note_peak(a, a_load_rlx(&a->balance));
+}
+
+/* Unmaps; where the kernel cannot cut the mapping in two, the addresses are lost, not the memory. */
+static void unmap(struct arena *a, char *base, size_t n)
+{
+	if (os_unmap(base, n << PAGE_GRANULE_SHIFT)) {
+		(void)os_decommit(base, n << PAGE_GRANULE_SHIFT);
+	}
+	a_sub_rlx(&a->direct_granules, n);
+}
+
+int direct_alloc(struct arena *a, size_t n, size_t align_bytes, struct page_run *ret_run)
+{
+	size_t align = align_bytes > PAGE_GRANULE_BYTES ? align_bytes : PAGE_GRANULE_BYTES;
+	uint32_t slot;
+	char *base;
+
+	if (n > SIZE_MAX >> PAGE_GRANULE_SHIFT)
+		return -ENOMEM;
+	slot = slot_take(a);
+	if (slot == UINT32_MAX)
+		return -ENOMEM;
+	base = os_map(n << PAGE_GRANULE_SHIFT, align);
+	if (!base)
+		goto give_slot;
+	if (map_set(base, 0, n, slot))
+		goto give_base;
+	account(a, n);
+	a_add_rlx(&a->direct_runs, 1);
+	*ret_run = (struct page_run){ .base = base, .granules = n, .zeroed = true };
+	return 0;
+give_base:
+	(void)os_unmap(base, n << PAGE_GRANULE_SHIFT);
+give_slot:
+	slot_give(a, slot);
+	return -ENOMEM;
+}
+
+/* Takes a run out of the map; dies if there is none. Returns its slot. */
+static uint32_t forget(struct arena *a, char *base, size_t n)
+{
+	uint32_t slot = map_remove(base);
+
+	if (slot == UINT32_MAX)
+		os_fatal("allod: double free\n");
+	map_clear(base, 1, n);
+	a_sub_rlx(&a->direct_runs, 1);
+	return slot;
+}
+
+void direct_free(struct arena *a, char *base, size_t n)
+{
+	uint32_t slot = forget(a, base, n);
+
+	unmap(a, base, n);
+	slot_give(a, slot);
+}
+
+bool direct_extend(struct arena *a, char *base, size_t old_n, size_t new_n)
+{
+	uint32_t slot = map_get(base);
+	size_t old_bytes = old_n << PAGE_GRANULE_SHIFT;
+
+	ASSERT(slot != UINT32_MAX);
+	if (new_n > SIZE_MAX >> PAGE_GRANULE_SHIFT ||
+		os_grow(base, old_bytes, new_n << PAGE_GRANULE_SHIFT))
+		return false;
+	account(a, new_n - old_n);
+	if (map_set(base, old_n, new_n, slot)) {
+		unmap(a, base + old_bytes, new_n - old_n);
+		return false;
+	}
+	return true;
+}
+
+void direct_shrink(struct arena *a, char *base, size_t old_n, size_t new_n)
+{
+	map_clear(base, new_n, old_n);
+	unmap(a, base + (new_n << PAGE_GRANULE_SHIFT), old_n - new_n);
+}
+
+/* Moves to an address that the caller has reserved; `slot` is the new run's. */
+static int move_to(struct arena *a, char *base, size_t old_n, char *to, size_t new_n, uint32_t slot)
+{
+	/* Forgotten first: once the pages have left, the old addresses may be anybody's. */
+	uint32_t old_slot = forget(a, base, old_n);
+	char *moved =
+		os_move(base, old_n << PAGE_GRANULE_SHIFT, to, new_n << PAGE_GRANULE_SHIFT, false);
+
+	a_add_rlx(&a->direct_runs, 1);
+	if (moved == to) {
+		slot_give(a, old_slot);
+		account(a, new_n - old_n);
+		return 0;
+	}
+	/* Cannot fail: the leaves are there. */
+	(void)map_set(base, 0, old_n, old_slot);
+	map_clear(to, 0, new_n);
+	/* Unless the addresses are surely ours, they are left as they are. */
+	if (move_repair(to, new_n << PAGE_GRANULE_SHIFT))
+		(void)os_unmap(to, new_n << PAGE_GRANULE_SHIFT);
+	slot_give(a, slot);
+	return -ENOMEM;
+}
+
+int direct_move(struct arena *a, char *base, size_t old_n, size_t new_n, struct page_run *ret_run)
+{
+	uint32_t slot;
+	char *to;
+	int ret;
+
+	if (new_n > SIZE_MAX >> PAGE_GRANULE_SHIFT)
+		return -ENOMEM;
+	slot = slot_take(a);
+	if (slot == UINT32_MAX)
+		return -ENOMEM;
+	to = os_reserve(new_n << PAGE_GRANULE_SHIFT, PAGE_GRANULE_BYTES);
+	if (!to || map_set(to, 0, new_n, slot)) {
+		if (to)
+			(void)os_unmap(to, new_n << PAGE_GRANULE_SHIFT);
+		slot_give(a, slot);
+		return -ENOMEM;
+	}
+	ret = move_to(a, base, old_n, to, new_n, slot);
+	if (!ret)
+		*ret_run = (struct page_run){ .base = to, .granules = new_n, .zeroed = true };
+	return ret;
+}

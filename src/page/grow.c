@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Growth of the arena: the frontier, below which granules and their records are accessible.
+ *
+ * Any number of threads may make the same addresses accessible at the same time, which is
+ * idempotent. One of them moves the frontier by compare-and-swap, and what it moved over is then
+ * its to give away. If it stops before it has, others grow the arena beyond: what is lost is
+ * addresses, not memory. Growth goes by steps because RLIMIT_DATA and strict overcommit charge for
+ * what is accessible, used or not.
+ */
+#include "arena.h"
+
+#include <errno.h>
+
+static size_t min_size(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Where the records of granules below `frontier` end; all up to there are accessible. */
+static size_t records_end(const struct arena *a, size_t frontier)
+{
+	size_t end = (frontier + ARENA_RECORD_STEP - 1) & -(size_t)ARENA_RECORD_STEP;
+
+	return min_size(end, a->granules);
+}
+
+/* Makes the granules [from, to) and their records accessible. */
+static int commit_range(struct arena *a, size_t from, size_t to)
+{
+	size_t records_from = records_end(a, from);
+	size_t records_to = records_end(a, to);
+	char *top = (char *)a;
+	int ret = 0;
+
+	if (records_to > records_from)
+		ret = os_commit(top - (records_to << PAGE_RECORD_SHIFT),
+			(records_to - records_from) << PAGE_RECORD_SHIFT);
+	if (!ret)
+		ret = os_commit(arena_address(a, from), (to - from) << PAGE_GRANULE_SHIFT);
+	return ret;
+}
+
+/* The end of a step from `from` that reaches `need`. */
+static size_t step_end(const struct arena *a, size_t from, size_t need)
+{
+	size_t step = from / 4;
+	size_t end;
+
+	if (step > ARENA_STEP_MAX_GRANULES)
+		step = ARENA_STEP_MAX_GRANULES;
+	if (step < ARENA_CHUNK_GRANULES)
+		step = ARENA_CHUNK_GRANULES;
+	end = from + step > need ? from + step : need;
+	end = (end + ARENA_CHUNK_GRANULES - 1) & -(size_t)ARENA_CHUNK_GRANULES;
+	return min_size(end, a->granules);
+}
+
+/*
+ * Moves the frontier from `from` to `need` or, if the system grants it, further. 0: what lies
+ * between `from` and *ret_to is the caller's to give away. -EAGAIN: the frontier was elsewhere.
+ */
+static int frontier_move(struct arena *a, uint64_t from, size_t need, size_t *ret_to)
+{
+	uint64_t expected = from;
+	size_t to;
+
+	if (need > a->granules)
+		return -ENOMEM;
+	to = step_end(a, from, need);
+	if (commit_range(a, from, to)) {
+		if (to == need || commit_range(a, from, need))
+			return -ENOMEM;
+		to = need;
+	}
+	/* [page.2] acqrel: publishes that all below is accessible, records up to records_end()
+	 * included; pairs with frontier_get(). */
+	if (!a_cas_strong_acqrel(&a->frontier, &expected, to))
+		return -EAGAIN;
+	*ret_to = to;
+	return 0;
+}
+
+static uint64_t frontier_get(struct arena *a)
+{
+	/* [page.2] acq: what lies below is accessible; pairs with frontier_move(). */
+	return a_load_acq(&a->frontier);
+}
+
+/* Makes granules free that the caller got by moving the frontier over them. */
+static void give_new(struct arena *a, size_t from, size_t to)
+{
+	if (from < to && !bitmap_put(&a->map, from, to - from))
+		os_fatal("allod: corrupted page map\n");
+}
+
+void arena_grow_first(struct arena *a, size_t n)
+{
+	a_store_rlx(&a->frontier, n);
+	give_new(a, 0, n);
+}
+
+/*
+ * Takes the free granules that end at the frontier, so that a large run begins there: *ret_n of
+ * them, `most` at most. Looking back stops after ARENA_STEP_MAX_GRANULES.
+ */
+static bool take_tail(struct arena *a, uint64_t frontier, size_t most, size_t *ret_n)
+{
+	size_t n = 0;
+
+	most = min_size(most, min_size(frontier, ARENA_STEP_MAX_GRANULES));
+	while (n < most && bitmap_is_free(&a->map, frontier - n - 1))
+		n++;
+	if (!n || !bitmap_take_at(&a->map, frontier - n, n))
+		return false;
+	*ret_n = n;
+	return true;
+}
+
+size_t arena_grow(struct arena *a, uint64_t frontier, size_t n, size_t align, size_t align_offset)
+{
+	size_t pos = ((frontier + align_offset + align - 1) & -align) - align_offset;
+	size_t tail = 0;
+	size_t to;
+	int ret;
+
+	/* The frontier that the caller saw before it searched is the one to move: if it moved
+	 * meanwhile there is something new to search. */
+	if (frontier != frontier_get(a))
+		return ARENA_AGAIN;
+	if (n > a->granules)
+		return BITMAP_NONE;
+	if (align == 1 && n > 1 && take_tail(a, frontier, n - 1, &tail))
+		pos = frontier - tail;
+	ret = frontier_move(a, frontier, pos + n, &to);
+	if (!ret) {
+		give_new(a, frontier, pos > frontier ? pos : frontier);
+		give_new(a, pos + n, to);
+		return pos;
+	}
+	if (tail)
+		(void)bitmap_put(&a->map, pos, tail);
+	return ret == -EAGAIN ? ARENA_AGAIN : BITMAP_NONE;
+}
+
+bool arena_grow_to(struct arena *a, uint64_t end)
+{
+	for (;;) {
+		uint64_t frontier = frontier_get(a);
+		size_t to;
+		int ret;
+		if (frontier >= end)
+			return true;
+		ret = frontier_move(a, frontier, end, &to);
+		if (!ret)
+			give_new(a, frontier, to);
+		else if (ret != -EAGAIN)
+			return false;
+	}
+}

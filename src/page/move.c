@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Growing by moving pages instead of copying bytes.
+ *
+ * The kernel keeps with each mapping the place where its pages were first, so pages that are moved
+ * into the arena lie in a mapping of their own, which splits the one around it: two more mappings for
+ * each moved run. They are counted by STAMP_HEAD marks against a quarter of vm.max_map_count, and
+ * when such a run is freed a fresh mapping, which the kernel merges with its neighbours, takes its
+ * place.
+ *
+ * A move first unmaps its destination. Should the kernel refuse after that, the addresses are open
+ * to anybody's mmap() for a moment; so they are used again only if they can be reserved without
+ * replacing anything, and are given up otherwise. For the same reason nothing is moved where a
+ * refusal is to be expected: under limits on address space or data, and strict overcommit.
+ */
+#include "arena.h"
+
+#include <errno.h>
+
+enum {
+	/* 256 KiB: below, copying is cheaper than editing the map. */
+	MOVE_LEAST_GRANULES = 4,
+	/* Refusals after which nothing is moved any more: this kernel cannot. */
+	MOVE_REFUSALS = 4,
+	/* Moved runs cost two mappings each; they may take up this part of what the kernel allows. */
+	MOVE_MAPPINGS_EACH = 2,
+	MOVE_MAPPINGS_PART = 4,
+};
+
+bool move_repair(void *base, size_t bytes)
+{
+	return !os_reserve_at(base, bytes);
+}
+
+/* Makes fresh memory, like its surroundings, of a range that is the caller's or is gone. */
+static bool refresh(char *base, size_t bytes)
+{
+	if (os_map_fixed(base, bytes)) {
+		/* Refused. If all of it is still there, emptying it does as well. */
+		if (os_commit(base, bytes) || os_decommit(base, bytes))
+			return false;
+		return true;
+	}
+	(void)os_huge(base, bytes, false);
+	(void)os_name(base, bytes, "allod");
+	return true;
+}
+
+static void marks_clear(struct arena *a, size_t pos, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (stamp_get(a, pos + i) & STAMP_HEAD)
+			a_sub_rlx(&a->moved, 1);
+		stamp_set(a, pos + i, 0);
+	}
+}
+
+bool move_reset(struct arena *a, size_t pos, size_t n)
+{
+	if (!refresh(arena_address(a, pos), n << PAGE_GRANULE_SHIFT))
+		return false;
+	marks_clear(a, pos, n);
+	return true;
+}
+
+/* Whether a move may be tried at all, and this run's pages lie in one mapping as far as we know. */
+static bool may_move(struct arena *a, size_t pos, size_t n)
+{
+	const struct os_facts *facts = os_facts();
+	uint8_t first = stamp_get(a, pos) & STAMP_MOVED;
+
+	if (n < MOVE_LEAST_GRANULES || a_load_rlx(&a->move_refusals) >= MOVE_REFUSALS)
+		return false;
+	if (facts->overcommit_mode == 2 || facts->address_limit_bytes != OS_UNLIMITED ||
+		facts->data_limit_bytes != OS_UNLIMITED)
+		return false;
+	for (size_t i = 1; i < n; i++) {
+		uint8_t stamp = stamp_get(a, pos + i);
+		if ((stamp & STAMP_MOVED) != first || (stamp & STAMP_HEAD))
+			return false;
+	}
+	return true;
+}
+
+/* Counts one more moved run, if the budget allows. */
+static bool budget_take(struct arena *a)
+{
+	uint64_t limit = os_facts()->max_map_count / MOVE_MAPPINGS_PART / MOVE_MAPPINGS_EACH;
+
+	if (a_add_rlx(&a->moved, 1) < limit)
+		return true;
+	a_sub_rlx(&a->moved, 1);
+	return false;
+}
+
+/*
+ * Takes a destination. Where the run is large, at the same place within 2 MiB: then the kernel moves
+ * page tables and not their entries.
+ */
+static size_t destination_take(struct arena *a, size_t pos, size_t old_n, size_t new_n)
+{
+	size_t to = BITMAP_NONE;
+
+	if (old_n >= ARENA_CHUNK_GRANULES)
+		to = run_take(a, new_n, ARENA_CHUNK_GRANULES, -pos % ARENA_CHUNK_GRANULES);
+	return to == BITMAP_NONE ? run_take(a, new_n, 1, 0) : to;
+}
+
+/* The destination's pages were replaced by those that moved in. */
+static void mark_moved(struct arena *a, size_t pos, size_t n)
+{
+	marks_clear(a, pos, n);
+	stamp_set(a, pos, STAMP_MOVED | STAMP_HEAD);
+	for (size_t i = 1; i < n; i++)
+		stamp_set(a, pos + i, STAMP_MOVED);
+}
+
+/* The source is empty now: zero, and ordinary unless it had been moved itself. */
+static void give_source(struct arena *a, size_t pos, size_t n)
+{
+	if (!(stamp_get(a, pos) & STAMP_MOVED))
+		marks_clear(a, pos, n);
+	else if (!move_reset(a, pos, n)) {
+		a_add_rlx(&a->lost, n);
+		return;
+	}
+	run_put(a, pos, n, 0);
+}
+
+/* After a refusal: puts the destination back if it can be made whole again. */
+static void give_destination(struct arena *a, size_t pos, size_t old_n, size_t new_n)
+{
+	size_t bytes = old_n << PAGE_GRANULE_SHIFT;
+
+	a_add_rlx(&a->move_refusals, 1);
+	a_sub_rlx(&a->moved, 1);
+	if (move_repair(arena_address(a, pos), bytes) && refresh(arena_address(a, pos), bytes))
+		marks_clear(a, pos, old_n);
+	else {
+		a_add_rlx(&a->lost, old_n);
+		pos += old_n;
+		new_n -= old_n;
+	}
+	run_give(a, pos, new_n);
+}
+
+static int arena_move(struct arena *a, size_t pos, size_t old_n, size_t new_n,
+	struct page_run *ret_run)
+{
+	size_t bytes = old_n << PAGE_GRANULE_SHIFT;
+	size_t to;
+	bool zeroed;
+
+	if (!may_move(a, pos, old_n) || !budget_take(a))
+		return -ENOTSUP;
+	to = destination_take(a, pos, old_n, new_n);
+	if (to == BITMAP_NONE) {
+		a_sub_rlx(&a->moved, 1);
+		return -ENOMEM;
+	}
+	(void)run_account_take(a, to, old_n);
+	zeroed = run_account_take(a, to + old_n, new_n - old_n);
+	if (!os_move(arena_address(a, pos), bytes, arena_address(a, to), bytes, true)) {
+		give_destination(a, to, old_n, new_n);
+		return -ENOTSUP;
+	}
+	mark_moved(a, to, old_n);
+	give_source(a, pos, old_n);
+	*ret_run = (struct page_run){ arena_address(a, to), new_n, zeroed };
+	return 0;
+}
+
+int page_move(char *base, size_t old_granules, size_t new_granules, struct page_run *ret_run)
+{
+	struct arena *a = arena_get();
+	size_t pos;
+	int ret;
+
+	ASSERT(a && old_granules > 0 && new_granules > old_granules);
+	if (arena_position(a, base, &pos))
+		ret = arena_move(a, pos, old_granules, new_granules, ret_run);
+	else
+		ret = direct_move(a, base, old_granules, new_granules, ret_run);
+	if (!ret)
+		a_add_rlx(&a->move_calls, 1);
+	return ret;
+}

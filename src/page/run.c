@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Runs of granules: handing out, taking back, growing and shrinking where they stand.
+ *
+ * A search begins at the lowest place where a run of the wanted size may be, so that what is in use
+ * stays dense at the front of the arena and memory behind it falls idle. Accounts are kept so that
+ * they never fall below the truth: free granules count as dirty before the bitmap says that they
+ * are free, and until after it says that they are not.
+ */
+#include "arena.h"
+
+#include <errno.h>
+
+/* Alignments beyond go by a mapping of their own: in the arena they would leave large holes. */
+#define RUN_ALIGN_MOST_BYTES ((size_t)64 << 20)
+
+static unsigned hint_class(size_t n)
+{
+	unsigned k = 63 - (unsigned)__builtin_clzll(n);
+
+	return k < ARENA_HINTS ? k : ARENA_HINTS - 1;
+}
+
+/* A run at pos is free again: no search that could use it may begin behind it. */
+static void hints_lower(struct arena *a, size_t pos)
+{
+	for (unsigned k = 0; k < ARENA_HINTS; k++) {
+		/* It may complete a run that begins before it. */
+		size_t reach = (size_t)2 << k;
+		size_t low = pos > reach ? pos - reach : 0;
+		if (a_load_rlx(&a->hints[k]) > low)
+			a_store_rlx(&a->hints[k], (uint32_t)low);
+	}
+}
+
+size_t run_take(struct arena *a, size_t n, size_t align, size_t align_offset)
+{
+	_Atomic(uint32_t) *hint = &a->hints[hint_class(n)];
+	size_t pos;
+
+	if (n > a->granules)
+		return BITMAP_NONE;
+	do {
+		uint64_t frontier = a_load_rlx(&a->frontier);
+		uint32_t start = align == 1 ? a_load_rlx(hint) : 0;
+		pos = bitmap_take(&a->map, n, align, align_offset, start);
+		if (pos == BITMAP_NONE)
+			pos = arena_grow(a, frontier, n, align, align_offset);
+		else if (pos == start)
+			return pos;
+	} while (pos == ARENA_AGAIN);
+	if (align == 1 && pos != BITMAP_NONE)
+		a_store_rlx(hint, (uint32_t)pos);
+	return pos;
+}
+
+void run_note_peak(struct arena *a, uint64_t balance)
+{
+	uint64_t used = balance_used(balance) + a_load_rlx(&a->direct_granules);
+	uint64_t peak = a_load_rlx(&a->peak);
+
+	while (used > peak && !a_cas_weak_rlx(&a->peak, &peak, used))
+		;
+}
+
+bool run_account_take(struct arena *a, size_t pos, size_t n)
+{
+	uint64_t dirty = 0;
+	uint64_t change;
+
+	for (size_t i = 0; i < n; i++)
+		dirty += (stamp_get(a, pos + i) & STAMP_EPOCH) != 0;
+	change = n - (dirty << 32);
+	run_note_peak(a, a_add_rlx(&a->balance, change) + change);
+	return !dirty;
+}
+
+void run_put(struct arena *a, size_t pos, size_t n, size_t dirty)
+{
+	a_add_rlx(&a->balance, ((uint64_t)dirty << 32) - n);
+	if (!bitmap_put(&a->map, pos, n))
+		os_fatal("allod: double free\n");
+	hints_lower(a, pos);
+}
+
+/* Gives granules none of which was moved in. */
+static void give_plain(struct arena *a, size_t pos, size_t n)
+{
+	int64_t epoch = purge_now(a);
+	uint8_t stamp = purge_stamp(epoch);
+
+	for (size_t i = 0; i < n; i++)
+		stamp_set(a, pos + i, stamp);
+	run_put(a, pos, n, n);
+	if (balance_dirty(a_load_rlx(&a->balance)) >= BACKGROUND_DIRTY_GRANULES &&
+		!background_fresh(a, epoch))
+		background_poke(a, epoch);
+}
+
+/* How many granules from pos on, of n, are like the first: all moved in, or none. */
+static size_t like_first(const struct arena *a, size_t pos, size_t n)
+{
+	uint8_t first = stamp_get(a, pos) & STAMP_MOVED;
+	size_t i = 1;
+
+	while (i < n && (stamp_get(a, pos + i) & STAMP_MOVED) == first)
+		i++;
+	return i;
+}
+
+/* Gives granules of which some may have been moved in: those become ordinary, and are clean. */
+static __attribute__((noinline)) void give_mixed(struct arena *a, size_t pos, size_t n)
+{
+	while (n) {
+		size_t run = like_first(a, pos, n);
+		if (!(stamp_get(a, pos) & STAMP_MOVED))
+			give_plain(a, pos, run);
+		else if (move_reset(a, pos, run))
+			run_put(a, pos, run, 0);
+		else
+			a_add_rlx(&a->lost, run);
+		pos += run;
+		n -= run;
+	}
+}
+
+void run_give(struct arena *a, size_t pos, size_t n)
+{
+	if (__builtin_expect(a_load_rlx(&a->moved) != 0, 0))
+		give_mixed(a, pos, n);
+	else
+		give_plain(a, pos, n);
+}
+
+/* The alignment in granules. */
+static size_t align_granules(size_t align_bytes)
+{
+	return align_bytes <= PAGE_GRANULE_BYTES ? 1 : align_bytes >> PAGE_GRANULE_SHIFT;
+}
+
+int page_alloc(size_t granules, size_t align_bytes, struct page_run *ret_run)
+{
+	struct arena *a = arena_need();
+	size_t pos = BITMAP_NONE;
+	int ret = 0;
+
+	ASSERT(granules > 0);
+	ASSERT((align_bytes & (align_bytes - 1)) == 0);
+	if (!a)
+		return -ENOMEM;
+	if (align_bytes <= RUN_ALIGN_MOST_BYTES)
+		pos = run_take(a, granules, align_granules(align_bytes),
+			a->base >> PAGE_GRANULE_SHIFT);
+	if (pos == BITMAP_NONE) {
+		ret = direct_alloc(a, granules, align_bytes, ret_run);
+	} else {
+		ret_run->base = arena_address(a, pos);
+		ret_run->granules = granules;
+		ret_run->zeroed = run_account_take(a, pos, granules);
+	}
+	if (!ret)
+		a_add_rlx(&a->alloc_calls, 1);
+	return ret;
+}
+
+void page_free(char *base, size_t granules)
+{
+	struct arena *a = arena_get();
+	size_t pos;
+
+	ASSERT(a && granules > 0);
+	ASSERT(((uintptr_t)base & (PAGE_GRANULE_BYTES - 1)) == 0);
+	if (arena_position(a, base, &pos))
+		run_give(a, pos, granules);
+	else
+		direct_free(a, base, granules);
+}
+
+/*
+ * Takes [from, end), growing the arena when the range reaches beyond the frontier and is free as far
+ * as that.
+ */
+static bool take_behind(struct arena *a, size_t from, size_t end)
+{
+	uint64_t frontier = a_load_rlx(&a->frontier);
+	size_t run = 0;
+
+	if (bitmap_take_at(&a->map, from, end - from))
+		return true;
+	if (end <= frontier || end > a->granules)
+		return false;
+	if (from < frontier &&
+		(bitmap_next_free(&a->map, from, frontier, &run) != from || run != frontier - from))
+		return false;
+	return arena_grow_to(a, end) && bitmap_take_at(&a->map, from, end - from);
+}
+
+bool page_extend(char *base, size_t old_granules, size_t new_granules, bool *ret_zeroed)
+{
+	struct arena *a = arena_get();
+	size_t pos;
+
+	ASSERT(a && old_granules > 0 && new_granules > old_granules);
+	if (!arena_position(a, base, &pos)) {
+		if (!direct_extend(a, base, old_granules, new_granules))
+			return false;
+		*ret_zeroed = true;
+		return true;
+	}
+	if (new_granules > a->granules - pos ||
+		!take_behind(a, pos + old_granules, pos + new_granules))
+		return false;
+	*ret_zeroed = run_account_take(a, pos + old_granules, new_granules - old_granules);
+	return true;
+}
+
+void page_shrink(char *base, size_t old_granules, size_t new_granules)
+{
+	struct arena *a = arena_get();
+	size_t pos;
+
+	ASSERT(a && new_granules > 0 && new_granules < old_granules);
+	if (arena_position(a, base, &pos))
+		run_give(a, pos + new_granules, old_granules - new_granules);
+	else
+		direct_shrink(a, base, old_granules, new_granules);
+}
