@@ -46,7 +46,7 @@ static struct slab *slab_next(struct heap *heap, unsigned class)
 
 /* The current slab of the class, with free blocks in its list; NULL when there is no memory. */
 static __attribute__((noinline)) struct slab *current_ready(struct heap *heap, unsigned class,
-                                                          bool *ret_fresh)
+	bool *ret_fresh)
 {
 	struct slab *slab = heap->current[class];
 	while (slab == NULL || !current_refill(heap, slab, ret_fresh)) {
@@ -154,7 +154,7 @@ void *heap_alloc_zeroed(size_t size)
 		return libc->alloc_zeroed(size);
 	bool zeroed = false;
 	void *p = size <= CLASS_FINE_BYTES ? heap_malloc_fast(size)
-	                                   : alloc_any(HEAP_ALIGN_MIN, size, &zeroed);
+					   : alloc_any(HEAP_ALIGN_MIN, size, &zeroed);
 	return p == NULL || zeroed ? p : memset(p, 0, size);
 }
 

@@ -11,9 +11,6 @@
 
 #include "heap/core.h"
 
-void heap_open_slabs(struct heap *heap);
-void heap_thread_init(void);
-
 static void fork_child(void)
 {
 	page_fork_child();

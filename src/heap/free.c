@@ -67,7 +67,7 @@ static bool free_by_own(struct slab *slab, struct block *block, uint64_t word)
 	if (heap_holds(heap, slab)) {
 		free_local(heap, slab, block);
 	} else if (word_state(word) == SLAB_OPEN &&
-	           slab_is_wanted(heap, a_load_rlx(&slab->class)) && slab_adopt(heap, slab)) {
+		slab_is_wanted(heap, a_load_rlx(&slab->class)) && slab_adopt(heap, slab)) {
 		slab_attach(heap, slab);
 		free_local(heap, slab, block);
 	} else {
@@ -111,17 +111,11 @@ void heap_free_slow(void *p)
 	heap_hook_freeing(p);
 	switch (word_state(word)) {
 	case SLAB_OWNED:
-	case SLAB_OPEN:
-		free_in_slab(slab, p, word);
-		break;
-	case SLAB_LARGE:
-		large_free(slab, p);
-		break;
-	case SLAB_FREED:
-		heap_fatal_double_free();
+	case SLAB_OPEN: free_in_slab(slab, p, word); break;
+	case SLAB_LARGE: large_free(slab, p); break;
+	case SLAB_FREED: heap_fatal_double_free();
 	case SLAB_NONE:
-	case SLAB_INNER:
-		heap_fatal_invalid_free();
+	case SLAB_INNER: heap_fatal_invalid_free();
 	}
 }
 

@@ -49,7 +49,7 @@ int main(void)
 		const uint32_t batch = bytes >= BATCH_BYTES ? 1 : BATCH_BYTES / bytes;
 		const uint32_t threshold = capacity >= 16 ? capacity / 8 : 1;
 		printf("\t{ %u, %u, %u, %uu, %u, %u },\n", bytes, capacity, threshold, magic,
-		       granules, batch);
+			granules, batch);
 	}
 	printf("};\n");
 	return 0;

@@ -58,19 +58,11 @@ void heap_reroute_pending(struct heap *heap)
 void slab_settle(struct slab *slab, enum remote_result result, unsigned class, uint32_t owner)
 {
 	switch (result) {
-	case REMOTE_LIST_OWNER:
-		list_pending(slab, owner);
-		break;
-	case REMOTE_LIST_OPEN:
-		list_available(slab, class);
-		break;
-	case REMOTE_WHOLE:
-		slab_give_back(slab);
-		break;
-	case REMOTE_INVALID:
-		heap_fatal_invalid_free();
-	case REMOTE_DONE:
-		break;
+	case REMOTE_LIST_OWNER: list_pending(slab, owner); break;
+	case REMOTE_LIST_OPEN: list_available(slab, class); break;
+	case REMOTE_WHOLE: slab_give_back(slab); break;
+	case REMOTE_INVALID: heap_fatal_invalid_free();
+	case REMOTE_DONE: break;
 	}
 }
 

@@ -29,7 +29,8 @@ enum remote_result remote_push(struct slab *slab, struct block *block, uint32_t 
 			return REMOTE_INVALID;
 		if (word_count(word) >= slab->capacity)
 			return REMOTE_INVALID;
-		struct block *link = word_head(word) ? slab_block_at(slab, word_head(word) - 1) : NULL;
+		struct block *link =
+			word_head(word) ? slab_block_at(slab, word_head(word) - 1) : NULL;
 		a_data_write(&block->next, link);
 		whole = state == SLAB_OPEN && word_count(word) + 1 == slab->capacity;
 		next = whole ? word_freed(word) : word_with(slab, word, 1, head);
@@ -62,7 +63,7 @@ struct block *remote_collect(struct slab *slab, uint32_t *ret_count)
 }
 
 bool remote_adopt(struct slab *slab, uint32_t owner, bool holds_link, struct block **ret_list,
-                  uint32_t *ret_count)
+	uint32_t *ret_count)
 {
 	uint64_t word = a_load_rlx(&slab->word);
 	uint64_t next;
@@ -80,7 +81,8 @@ bool remote_adopt(struct slab *slab, uint32_t owner, bool holds_link, struct blo
 	return true;
 }
 
-enum remote_result remote_open(struct slab *slab, struct block *first, struct block *last, uint32_t count)
+enum remote_result remote_open(struct slab *slab, struct block *first, struct block *last,
+	uint32_t count)
 {
 	uint64_t word = a_load_rlx(&slab->word);
 	uint64_t next;

@@ -38,7 +38,7 @@ struct slab *slab_create(struct heap *heap, unsigned class)
 	slab->bytes = config->bytes;
 	slab->base = run.base;
 	slab->capacity = config->capacity;
-	a_store_rlx(&slab->class, (uint16_t)class);
+	a_store_rlx(&slab->class, (uint16_t) class);
 	slab->zeroed = run.zeroed;
 	slab->attached = false;
 	a_store_rlx(&slab->carved, 0);

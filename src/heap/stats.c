@@ -34,7 +34,7 @@ static void count_bins(struct heap_class_stats *rows)
 	struct heap *heap = heap_enter_own();
 	if (heap == NULL)
 		return;
-	for (unsigned class = 1; class < CLASS_FINE_COUNT; class++) {
+	for (unsigned class = 1; class < CLASS_FINE_COUNT; class ++) {
 		for (const struct block *b = heap->bin[class]; b != NULL; b = b->next) {
 			rows[class].free_blocks++;
 			rows[class].used_blocks--;

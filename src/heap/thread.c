@@ -34,7 +34,6 @@ static void thread_exit(void *arg)
 	heap_release(heap);
 }
 
-/* Called once by the library's constructor, when few keys are taken, so that setting one allocates nothing. */
 void heap_thread_init(void)
 {
 	if (pthread_key_create(&exit_key, thread_exit) == 0)
@@ -99,7 +98,7 @@ static void bin_return(struct heap *heap, unsigned class)
 	a_store_rlx(&slab->used, a_load_rlx(&slab->used) - count);
 }
 
-/* Lets go of the current slab of a class; kept if the caller says so and it holds blocks. */
+/* Lets go of the current slab of a class. */
 static void current_close(struct heap *heap, unsigned class)
 {
 	struct slab *slab = heap->current[class];
@@ -111,7 +110,7 @@ static void current_close(struct heap *heap, unsigned class)
 
 void heap_open_slabs(struct heap *heap)
 {
-	for (unsigned class = 1; class < CLASS_COUNT; class++) {
+	for (unsigned class = 1; class < CLASS_COUNT; class ++) {
 		if (heap->current[class] != NULL)
 			current_close(heap, class);
 		struct slab *slab;

@@ -15,7 +15,8 @@
 #define CLASS_FINE_BYTES ((size_t)512)
 #define CLASS_BYTES_MAX ((size_t)256 << 10)
 
-struct class {
+struct class
+{
 	uint32_t bytes;     /* of a block */
 	uint32_t capacity;  /* blocks in a slab */
 	uint32_t threshold; /* free blocks from which a slab is worth taking blocks from */

@@ -51,7 +51,7 @@ static inline __attribute__((always_inline)) void heap_free_fast(void *p)
 		return;
 	}
 	struct slab *slab = (struct slab *)(a_load_rlx(&page_arena.records) -
-	                                    ((offset >> PAGE_GRANULE_SHIFT) << PAGE_RECORD_SHIFT));
+		((offset >> PAGE_GRANULE_SHIFT) << PAGE_RECORD_SHIFT));
 	struct heap *heap = a_load_rlx(&heap_self);
 	const uint64_t rest = a_load_rlx(&heap->state);
 	struct block *block = p;
@@ -62,7 +62,8 @@ static inline __attribute__((always_inline)) void heap_free_fast(void *p)
 	 */
 	const uint32_t remainder = (uint32_t)(offset & (PAGE_GRANULE_BYTES - 1)) * slab->magic;
 	if (__builtin_expect(a_load_rlx(&slab->owner) != rest || remainder >= slab->magic ||
-	                             block->key == block_key(p), 0)) {
+			    block->key == block_key(p),
+		    0)) {
 		heap_free_slow(p);
 		return;
 	}

@@ -61,11 +61,11 @@ extern const struct heap_delegate *heap_libc(void) __attribute__((weak));
 
 /* Numbers of the whole heap; a snapshot that other threads may change while it is read. */
 struct heap_stats {
-	uint64_t used_bytes;      /* in blocks that the program holds */
-	uint64_t free_bytes;      /* free blocks inside slabs, ready to use */
+	uint64_t used_bytes; /* in blocks that the program holds */
+	uint64_t free_bytes; /* free blocks inside slabs, ready to use */
 	uint64_t used_blocks;
 	uint64_t free_blocks;
-	uint64_t large_bytes;     /* part of used_bytes in runs of their own */
+	uint64_t large_bytes; /* part of used_bytes in runs of their own */
 	uint64_t large_blocks;
 	uint64_t slabs;
 	uint64_t slab_bytes;      /* address space of slabs, touched or not */

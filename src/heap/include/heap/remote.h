@@ -32,7 +32,7 @@ enum remote_result {
 	REMOTE_LIST_OWNER, /* LISTED was set: push the link onto the pending stack of the owner */
 	REMOTE_LIST_OPEN,  /* LISTED was set: push the link onto the class's available stack */
 	REMOTE_WHOLE,      /* the slab is FREED and the caller holds its run */
-	REMOTE_INVALID,    /* the slab holds no block at this moment: the free is the program's error */
+	REMOTE_INVALID, /* the slab holds no block at this moment: the free is the program's error */
 };
 
 /* Frees `block`; for REMOTE_LIST_OWNER also says whose. */
@@ -46,10 +46,11 @@ struct block *remote_collect(struct slab *slab, uint32_t *ret_count);
  * LISTED is cleared if the caller `holds_link`, that is, has popped it.
  */
 bool remote_adopt(struct slab *slab, uint32_t owner, bool holds_link, struct block **ret_list,
-                  uint32_t *ret_count);
+	uint32_t *ret_count);
 
 /* Opens a slab with `count` blocks free or not carved, of which first..last are a list (or NULL). */
-enum remote_result remote_open(struct slab *slab, struct block *first, struct block *last, uint32_t count);
+enum remote_result remote_open(struct slab *slab, struct block *first, struct block *last,
+	uint32_t count);
 
 /* Opens a full slab; false, and nothing changed, when a remote free has come in. */
 bool remote_open_full(struct slab *slab);

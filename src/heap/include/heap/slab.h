@@ -25,23 +25,25 @@
 
 struct block {
 	struct block *next;
-	uintptr_t key; /* while free: block_key(), so that a double free shows; cleared when given out */
+	uintptr_t
+		key; /* while free: block_key(), so that a double free shows; cleared when given out */
 } __attribute__((may_alias));
 
 struct slab {
 	_Atomic(uint64_t) owner; /* the fast path's one comparison */
 	struct block *free;      /* owner only: freed by the owner */
 	_Atomic(uint32_t) used;  /* written by the owner only; statistics read it */
-	uint32_t mark;           /* owner only: the value of used at which a free takes the slow path */
-	uint32_t magic;          /* const while OWNED or OPEN, as are the next three */
-	uint32_t bytes;          /* of a block; for LARGE, 0 */
-	char *base;              /* of the run; for LARGE, the block */
+	uint32_t mark;  /* owner only: the value of used at which a free takes the slow path */
+	uint32_t magic; /* const while OWNED or OPEN, as are the next three */
+	uint32_t bytes; /* of a block; for LARGE, 0 */
+	char *base;     /* of the run; for LARGE, the block */
 	uint32_t capacity;
-	_Atomic(uint16_t) class; /* const while OWNED or OPEN, but read by who holds no block of it */
-	bool zeroed;             /* owner only: what is not carved yet is known to be zero */
-	bool attached;           /* owner only: in its heap's list of the class */
+	_Atomic(uint16_t) class
+		;      /* const while OWNED or OPEN, but read by who holds no block of it */
+	bool zeroed;   /* owner only: what is not carved yet is known to be zero */
+	bool attached; /* owner only: in its heap's list of the class */
 	_Atomic(uint32_t) carved; /* written by the owner only; statistics read it */
-	_Atomic(uint32_t) link;  /* the stack's, under LISTED */
+	_Atomic(uint32_t) link;   /* the stack's, under LISTED */
 
 	/* Second cache line: what other threads write. */
 	_Atomic(uint64_t) word __attribute__((aligned(64)));
@@ -98,10 +100,11 @@ static inline uint32_t word_owner(uint64_t word)
 	return (uint32_t)(word >> WORD_OWNER_SHIFT);
 }
 
-static inline uint64_t word_make(enum slab_state state, uint32_t owner, uint32_t count, uint32_t head)
+static inline uint64_t word_make(enum slab_state state, uint32_t owner, uint32_t count,
+	uint32_t head)
 {
 	return (uint64_t)owner << WORD_OWNER_SHIFT | (uint64_t)state << WORD_STATE_SHIFT |
-	       (uint64_t)count << WORD_COUNT_SHIFT | head;
+		(uint64_t)count << WORD_COUNT_SHIFT | head;
 }
 
 /* Free blocks from which the slab is listed. Who holds no block of it may get a stale answer. */

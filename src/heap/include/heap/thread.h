@@ -38,17 +38,18 @@ struct slab_list {
 };
 
 struct heap {
-	_Atomic(uint64_t) state;               /* own thread only, and fork's child */
-	struct block *bin[CLASS_FINE_COUNT];   /* own thread only: blocks of current[i]; bin[0] empty */
-	struct slab *current[CLASS_COUNT];     /* own thread only, as all that follows */
+	_Atomic(uint64_t) state; /* own thread only, and fork's child */
+	struct block
+		*bin[CLASS_FINE_COUNT];    /* own thread only: blocks of current[i]; bin[0] empty */
+	struct slab *current[CLASS_COUNT]; /* own thread only, as all that follows */
 	struct slab_list attached[CLASS_COUNT]; /* slabs worth taking from first */
 	uint16_t attached_count[CLASS_COUNT];
-	struct slab *spare;                    /* hint: the one current slab above a granule kept empty */
+	struct slab *spare; /* hint: the one current slab above a granule kept empty */
 	uint64_t rest;
-	uint32_t id;                           /* const once made; never 0 */
-	_Atomic(uint32_t) active;              /* held by a thread or an operation */
+	uint32_t id;              /* const once made; never 0 */
+	_Atomic(uint32_t) active; /* held by a thread or an operation */
 	_Atomic(uint32_t) pool_link;
-	struct stack pending;                  /* anyone: slabs of this heap with frees to collect */
+	struct stack pending; /* anyone: slabs of this heap with frees to collect */
 };
 
 _Static_assert(sizeof(struct heap) <= HEAP_BYTES, "heaps lie at multiples of HEAP_BYTES");
@@ -80,5 +81,9 @@ void heap_leave(struct heap *heap);
 struct heap *heap_enter_own(void);
 /* Opens all slabs of a heap that the caller holds, and puts it into the pool. */
 void heap_release(struct heap *heap);
+/* The first half of it: the heap stays the caller's, without slabs. */
+void heap_open_slabs(struct heap *heap);
+/* From the library's constructor, while few keys are taken, so that setting one allocates nothing. */
+void heap_thread_init(void);
 /* Empties the pending stack of a heap that is no longer active (listed.c). */
 void heap_reroute_pending(struct heap *heap);
