@@ -34,7 +34,7 @@ configure() {
 compile() {
 	local dir=$1
 	shift
-	quietly ninja -j "$jobs" -C "$dir" "$@"
+	quietly ninja --quiet -j "$jobs" -C "$dir" "$@"
 }
 
 # build_release [OPTION...]: what users get, at the top of build/.
