@@ -97,6 +97,8 @@ static enum program_state search_path(const char *name, struct program *p)
 			break;
 		entry = end + 1;
 	}
+	if (best_error == ENOENT)
+		return refuse(p, PROGRAM_NOT_FOUND, "there is no such program in PATH", "");
 	return refuse_errno(p, best_error);
 }
 

@@ -47,13 +47,22 @@ static void warn_conf(const char *line)
 	cli_error("run", "%.*s (see 'allod help run')", (int)strcspn(line, "\n"), line);
 }
 
-/* Appends to the comma-separated list; false, with a message, if it does not fit. */
+/* What separates more options from these: a comment reaches to the end of its line. */
+static const char *separator_after(const char *conf)
+{
+	if (!conf || !*conf)
+		return "";
+	return strchr(conf, '#') ? "\n" : ",";
+}
+
+/* Appends to the list of options; false, with a message, if it does not fit. */
 static bool append_conf(struct run *run, const char *text)
 {
 	size_t length = strlen(run->conf);
 	size_t room = sizeof(run->conf) - length;
 
-	if ((size_t)snprintf(run->conf + length, room, "%s%s", length ? "," : "", text) < room)
+	if ((size_t)snprintf(run->conf + length, room, "%s%s", separator_after(run->conf), text) <
+		room)
 		return true;
 	cli_error("run", "--conf: longer than %d bytes", CONF_BYTES_MAX);
 	return false;
@@ -99,20 +108,36 @@ static bool add_stats(struct run *run)
 	return append_conf(run, text);
 }
 
-/* Sets NAME to "first SEPARATOR second", leaving out an empty part. */
+/* Sets a variable to the two parts with the separator between them. */
 static bool set_joined(const char *name, const char *first, const char *separator,
 	const char *second)
 {
-	bool both = first && *first && second && *second;
 	char *text;
 	int status;
 
-	if (asprintf(&text, "%s%s%s", first ? first : "", both ? separator : "",
-		    second ? second : "") < 0)
+	if (asprintf(&text, "%s%s%s", first, separator, second) < 0)
 		return false;
 	status = setenv(name, text, 1);
 	free(text);
 	return status == 0;
+}
+
+static bool set_preload(const char *library)
+{
+	const char *others = getenv("LD_PRELOAD");
+
+	return set_joined("LD_PRELOAD", library, others && *others ? ":" : "",
+		others ? others : "");
+}
+
+/* Adds this command's options to those of the environment; the later ones win. */
+static bool set_conf(const char *added)
+{
+	const char *given = getenv("ALLOD_CONF");
+
+	if (!*added)
+		return true;
+	return set_joined("ALLOD_CONF", given ? given : "", separator_after(given), added);
 }
 
 /* Finds the library and puts it before whatever is preloaded already. */
@@ -131,8 +156,7 @@ static bool set_environment(const struct run *run)
 			library);
 		return false;
 	}
-	if (set_joined("LD_PRELOAD", library, ":", getenv("LD_PRELOAD")) &&
-		(!*run->conf || set_joined("ALLOD_CONF", getenv("ALLOD_CONF"), ",", run->conf)))
+	if (set_preload(library) && set_conf(run->conf))
 		return true;
 	cli_error("run", "cannot set the environment: %m");
 	return false;
@@ -200,5 +224,5 @@ void run_help_more(void)
 	puts("\nOptions of the allocator, for --conf and the variable ALLOD_CONF:");
 	for (size_t i = 0; options_info(i, &info); i++)
 		printf("  %-23s %s\n", info.name, info.values);
-	puts("\nWhat each of them does: allod(1).");
+	puts("\nWhat each of them does: allod-malloc(7).");
 }
