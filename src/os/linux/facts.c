@@ -6,6 +6,7 @@
  */
 #include "linux/linux.h"
 #include "linux/syscall.h"
+#include "number.h"
 
 #include <string.h>
 #include <sys/auxv.h>
@@ -49,13 +50,8 @@ static uint64_t number_read(const char *path, uint64_t deflt)
 {
 	char buf[32];
 	ssize_t len = os_linux_file_read(path, buf, sizeof(buf));
-	uint64_t value = 0;
 
-	if (len <= 0 || buf[0] < '0' || buf[0] > '9')
-		return deflt;
-	for (const char *p = buf; *p >= '0' && *p <= '9'; p++)
-		value = value * 10 + (uint64_t)(*p - '0');
-	return value;
+	return len > 0 ? number_parse(buf, deflt) : deflt;
 }
 
 /* valgrind runs its clients with a preload of its own, which it does not hide from them. */

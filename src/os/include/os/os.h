@@ -188,6 +188,21 @@ ssize_t os_file_read(const char *path, char *buf, size_t cap);
  */
 int os_config_load(struct options *opts);
 
+/* Limits that control groups set on this process, the group's own and those of its ancestors. */
+struct os_group_limits {
+	int version;         /* of control groups that account memory: 1, 2, or 0 for none */
+	uint64_t max_bytes;  /* above it the process is killed; OS_UNLIMITED if not set */
+	uint64_t high_bytes; /* above it the process is slowed; OS_UNLIMITED if not set */
+	uint64_t used_bytes; /* by the whole group now; 0 if not known */
+	char directory[512]; /* of the group's files; "" if there are none */
+};
+
+/*
+ * Reads the limits of the control group. Some system calls for each level of the group, so not for
+ * the allocation path. What cannot be read is as if not set.
+ */
+void os_group_limits_read(struct os_group_limits *ret_limits);
+
 /*
  * The background task
  *
