@@ -55,6 +55,7 @@ static inline __attribute__((always_inline)) void heap_free_fast(void *p)
 	struct heap *heap = a_load_rlx(&heap_self);
 	const uint64_t rest = a_load_rlx(&heap->state);
 	struct block *block = p;
+	const uintptr_t key = block_key(p);
 	/*
 	 * The slab's owner equals the state only if the slab is this heap's and the heap is at rest. The
 	 * product is below the magic only for the start of a block (Lemire, Kaser, Kurz, "Faster
@@ -62,7 +63,7 @@ static inline __attribute__((always_inline)) void heap_free_fast(void *p)
 	 */
 	const uint32_t remainder = (uint32_t)(offset & (PAGE_GRANULE_BYTES - 1)) * slab->magic;
 	if (__builtin_expect(a_load_rlx(&slab->owner) != rest || remainder >= slab->magic ||
-			    block->key == block_key(p),
+			    block->key == key,
 		    0)) {
 		heap_free_slow(p);
 		return;
@@ -70,7 +71,7 @@ static inline __attribute__((always_inline)) void heap_free_fast(void *p)
 	a_store_rlx(&heap->state, HEAP_BUSY);
 	a_signal_fence();
 	block->next = slab->free;
-	block->key = block_key(p);
+	block->key = key;
 	slab->free = block;
 	const uint32_t used = a_load_rlx(&slab->used) - 1;
 	a_store_rlx(&slab->used, used);
