@@ -34,6 +34,13 @@ function _allod_words_before_program
 	math $i - 1
 end
 
+# Completes the program's own command line, which begins behind this many words.
+function _allod_complete_program
+	set -l words (commandline -opc)
+	set -l own (string escape -- $words[(math $argv[1] + 1)..-1])
+	complete -C (string join -- ' ' $own (commandline -ct))
+end
+
 function _allod_complete_run
 	set -l words (commandline -opc)
 	set -l current (commandline -ct)
@@ -41,13 +48,13 @@ function _allod_complete_run
 	if test "$words[-1]" = --conf -a $before -gt (count $words)
 		_allod_conf
 	else if test "$words[-1]" = -- -o $before -lt (count $words)
-		__fish_complete_subcommand --fcs-skip=$before
+		_allod_complete_program $before
 	else if string match -q -- '--conf=*' $current
 		_allod_conf
 	else if string match -q -- '-*' $current
 		_allod_words run
 	else
-		__fish_complete_subcommand --fcs-skip=$before
+		_allod_complete_program $before
 	end
 end
 
