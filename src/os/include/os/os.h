@@ -128,8 +128,8 @@ int os_grow(void *base, size_t old_bytes, size_t new_bytes);
 int os_huge(void *base, size_t bytes, bool on);
 
 /*
- * Makes the pages present, in one call. -EINVAL before Linux 5.14, -ENOMEM; some pages may be
- * present then. Contents are never changed.
+ * Makes committed pages present, in one call. -EINVAL before Linux 5.14 and for pages that are not
+ * committed, -ENOMEM; some pages may be present then. Contents are never changed.
  */
 int os_populate(void *base, size_t bytes);
 
