@@ -70,9 +70,9 @@ static int version_main(const struct cli_command *self, int argc, char **argv)
 
 const struct cli_command cli_commands[] = {
 	{ "run", "[OPTION]... [--] PROGRAM [ARG]...", "run a program with allod as its malloc",
-		"Options end at the first argument that is none: all that follows is the program's.\n"
-		"The exit code is the program's own; 125 if allod cannot run the program on allod,\n"
-		"126 if the program cannot be executed, 127 if it is not found, 2 on wrong usage.\n",
+		"Options end at the first argument that is none; what follows is the program's.\n"
+		"The exit code is the program's own; 125 if allod cannot run it on allod, 126 if\n"
+		"it cannot be executed, 127 if it is not found, 2 on wrong usage.\n",
 		run_options, run_help_more, run_main },
 	{ "info", "[OPTION]...", "show what this host offers and what is lost without it", NULL,
 		json_options, NULL, info_main },

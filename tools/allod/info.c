@@ -58,17 +58,17 @@ static void print_group_of(const struct os_probe *probe, struct text_state *stat
 	state->group = group;
 }
 
-/* "yes", "no", a value, or an answer and a value. */
+/* "yes", "no", a value, or "no" and a value that says why. */
 static void print_finding(const struct os_probe *probe)
 {
 	bool has_value = probe->value && *probe->value;
+	int column = printf("  %-*s", NAME_COLUMNS, probe->name);
 
-	printf("  %-*s", NAME_COLUMNS, probe->name);
 	if (!probe->available)
-		printf("no%s", has_value ? ": " : "");
+		column += printf("no%s", has_value ? ": " : "");
 	else if (!has_value)
-		printf("yes");
-	puts(has_value ? probe->value : "");
+		column += printf("yes");
+	print_wrapped(has_value ? probe->value : "", column);
 }
 
 static void print_probe(const struct os_probe *probe, void *arg)
@@ -77,8 +77,8 @@ static void print_probe(const struct os_probe *probe, void *arg)
 
 	print_group_of(probe, state);
 	print_finding(probe);
-	print_labelled("used for", probe->enables);
-	print_labelled(probe->available ? "without" : "lost", probe->lost);
+	print_labelled("enables:", probe->enables);
+	print_labelled(probe->available ? "without:" : "lost:", probe->lost);
 	state->missing += !probe->available;
 }
 
@@ -89,8 +89,7 @@ static void print_text(void)
 	puts("allod " ALLOD_VERSION ": what this host offers");
 	os_probe_each(print_probe, &state);
 	if (state.missing)
-		printf("\n%u of these %s missing here; see 'lost' above.\n", state.missing,
-			state.missing == 1 ? "is" : "are");
+		printf("\nNot here: %u of these; see 'lost' above.\n", state.missing);
 	else
 		puts("\nNothing is missing here.");
 }
