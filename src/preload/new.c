@@ -26,6 +26,13 @@ static FACE_COLD void *new_retry(size_t size)
 	return block;
 }
 
+static __attribute__((noinline)) void *new_slow(size_t size)
+{
+	void *block = heap_alloc_slow(size);
+
+	return __builtin_expect(block != NULL, 1) ? block : new_retry(size);
+}
+
 static FACE_COLD void *new_aligned_retry(size_t size, size_t alignment)
 {
 	void *block;
@@ -39,9 +46,9 @@ static FACE_COLD void *new_aligned_retry(size_t size, size_t alignment)
 
 static inline void *new_plain(size_t size)
 {
-	void *block = heap_malloc_fast(size);
+	void *block = heap_malloc_try(size);
 
-	return __builtin_expect(block != NULL, 1) ? block : new_retry(size);
+	return __builtin_expect(block != NULL, 1) ? block : new_slow(size);
 }
 
 /* An alignment that is no power of two cannot be had, as libstdc++ has it. */
@@ -61,11 +68,19 @@ static inline void *new_aligned(size_t size, size_t alignment)
  * [new.delete.single]/7 that calls the throwing operator (ours, since it is the one found first) and
  * catches.
  */
-static inline void *new_nothrow(size_t size, const struct nothrow *tag, enum cxx_nothrow which)
+static __attribute__((noinline)) void *new_nothrow_slow(size_t size, const struct nothrow *tag,
+	enum cxx_nothrow which)
 {
-	void *block = heap_malloc_fast(size);
+	void *block = heap_alloc_slow(size);
 
 	return __builtin_expect(block != NULL, 1) ? block : cxx_new_nothrow(which, size, tag);
+}
+
+static inline void *new_nothrow(size_t size, const struct nothrow *tag, enum cxx_nothrow which)
+{
+	void *block = heap_malloc_try(size);
+
+	return __builtin_expect(block != NULL, 1) ? block : new_nothrow_slow(size, tag, which);
 }
 
 static inline void *new_aligned_nothrow(size_t size, size_t alignment, const struct nothrow *tag,

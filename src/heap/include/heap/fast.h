@@ -23,14 +23,15 @@ __attribute__((noinline)) void heap_free_slow(void *p);
 /* The slab has reached its mark by a local free; the heap is busy and is left. */
 __attribute__((cold, noinline)) void heap_free_at_mark(struct heap *heap, struct slab *slab);
 
-static inline __attribute__((always_inline)) void *heap_malloc_fast(size_t size)
+/* A block of the calling thread's bin, or NULL when it takes heap_alloc_slow() to get one. */
+static inline __attribute__((always_inline)) void *heap_malloc_try(size_t size)
 {
 	struct heap *heap = a_load_rlx(&heap_self);
 	const uint64_t rest = a_load_rlx(&heap->state);
 	/* A size that overflows here comes to class 0, whose bin is always empty. */
 	const size_t class = (size + 15) >> 4;
 	if (__builtin_expect(class >= (uint32_t)rest, 0))
-		return heap_alloc_slow(size);
+		return NULL;
 	a_store_rlx(&heap->state, HEAP_BUSY);
 	a_signal_fence();
 	struct block *block = heap->bin[class];
@@ -40,6 +41,13 @@ static inline __attribute__((always_inline)) void *heap_malloc_fast(size_t size)
 	}
 	a_signal_fence();
 	a_store_rlx(&heap->state, rest);
+	return block;
+}
+
+static inline __attribute__((always_inline)) void *heap_malloc_fast(size_t size)
+{
+	void *block = heap_malloc_try(size);
+
 	return __builtin_expect(block != NULL, 1) ? block : heap_alloc_slow(size);
 }
 
