@@ -118,7 +118,7 @@ void explore_note(const char *text, uint64_t value);
  * executions so far came by and whose file name contains `file`.
  */
 struct explore_weakening {
-	char name[128]; /* "stack_push_chain:a_cas_weak_rel>rlx" */
+	char name[128]; /* "stack_push_chain:a_cas_weak_rel>rlx~75": the last is the line */
 	int site;
 	enum explore_order order;
 };

@@ -279,7 +279,7 @@ unsigned memory_readable(const struct operation *op, struct candidate *ret)
 
 	for (struct store *s = NULL; (s = next_choice(op, s, count));)
 		if (!is_worn(op, s))
-			ret[count++] = (struct candidate){ s, false };
+			ret[count++] = (struct candidate){ .store = s };
 	return count;
 }
 
@@ -289,7 +289,7 @@ unsigned memory_writable(const struct operation *op, struct candidate *ret)
 
 	for (struct store *s = NULL; (s = next_choice(op, s, count));)
 		if (has_room_behind(s))
-			ret[count++] = (struct candidate){ s, false };
+			ret[count++] = (struct candidate){ .store = s };
 	return count;
 }
 
@@ -300,11 +300,11 @@ unsigned memory_swappable(const struct operation *op, bool weak, uint64_t expect
 
 	for (struct store *s = NULL; (s = next_choice(op, s, count));) {
 		if (s->value == expected && has_room_behind(s))
-			ret[count++] = (struct candidate){ s, false };
+			ret[count++] = (struct candidate){ .store = s };
 		if (s->value != expected && !is_worn(op, s))
-			ret[count++] = (struct candidate){ s, true };
+			ret[count++] = (struct candidate){ .store = s, .fails = true };
 		if (s->value == expected && weak && failures_left > 0)
-			ret[count++] = (struct candidate){ s, true };
+			ret[count++] = (struct candidate){ s, .fails = true, .spurious = true };
 	}
 	return count;
 }
@@ -315,8 +315,7 @@ struct candidate memory_choose(const struct candidate *c, unsigned count)
 
 	if (c[i].store->newer && stale_left != UINT32_MAX)
 		stale_left--;
-	if (i > 0 && c[i].fails && c[i - 1].store == c[i].store)
-		failures_left--;
+	failures_left -= c[i].spurious;
 	return c[i];
 }
 

@@ -23,7 +23,8 @@ struct store {
 /* What an operation may be chosen to do with a store. */
 struct candidate {
 	struct store *store;
-	bool fails; /* compare-and-swap: reads it and changes nothing */
+	bool fails;    /* compare-and-swap: reads it and changes nothing */
+	bool spurious; /* although it has the expected value */
 };
 
 /* What an operation does to which location, with its order as weakened. */

@@ -19,10 +19,8 @@ static const char *const order_names[] = { "rlx", "acq", "rel", "acqrel", "seq" 
 static void name_weakening(const struct explore_site *site, enum explore_order order,
 	struct explore_weakening *ret)
 {
-	const char *func = site->func;
-
-	snprintf(ret->name, sizeof(ret->name), "%s:%u:%s>%s", func, site->line, site->name,
-		order_names[order]);
+	snprintf(ret->name, sizeof(ret->name), "%s:%s>%s~%u", site->func, site->name,
+		order_names[order], site->line);
 	ret->order = order;
 }
 
