@@ -147,6 +147,8 @@ size_t run_take(struct arena *a, size_t n, size_t align, size_t align_offset);
 bool run_account_take(struct arena *a, size_t pos, size_t n);
 /* Stamps and frees granules that the caller holds, whose contents are of no use any more. */
 void run_give(struct arena *a, size_t pos, size_t n);
+/* The same for granules that read as zero. */
+void run_give_clean(struct arena *a, size_t pos, size_t n);
 /* Frees granules that the caller holds and whose stamps say that `dirty` of them are. */
 void run_put(struct arena *a, size_t pos, size_t n, size_t dirty);
 /* Raises the peak to what is used now. */

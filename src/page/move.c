@@ -4,7 +4,7 @@
  *
  * The kernel keeps with each mapping the place where its pages were first, so pages that are moved
  * into the arena lie in a mapping of their own, which splits the one around it: two more mappings for
- * each moved run. They are counted by STAMP_HEAD marks against a quarter of vm.max_map_count, and
+ * each piece that is moved (a run that was moved before consists of several). They are counted by STAMP_HEAD marks against a quarter of vm.max_map_count, and
  * when such a run is freed a fresh mapping, which the kernel merges with its neighbours, takes its
  * place.
  *
@@ -16,13 +16,16 @@
 #include "arena.h"
 
 #include <errno.h>
+#include <string.h>
 
 enum {
 	/* 256 KiB: below, copying is cheaper than editing the map. */
 	MOVE_LEAST_GRANULES = 4,
-	/* Refusals after which nothing is moved any more: this kernel cannot. */
+	/* Refusals in a row after which nothing is moved any more: this kernel cannot. */
 	MOVE_REFUSALS = 4,
-	/* Moved runs cost two mappings each; they may take up this part of what the kernel allows. */
+	/* A run in more pieces is copied, and is in one again. */
+	MOVE_PIECES_MOST = 16,
+	/* A moved piece costs two mappings; they may take up this part of what the kernel allows. */
 	MOVE_MAPPINGS_EACH = 2,
 	MOVE_MAPPINGS_PART = 4,
 };
@@ -63,33 +66,49 @@ bool move_reset(struct arena *a, size_t pos, size_t n)
 	return true;
 }
 
-/* Whether a move may be tried at all, and this run's pages lie in one mapping as far as we know. */
-static bool may_move(struct arena *a, size_t pos, size_t n)
+/* Whether moving may be tried at all. */
+static bool may_move(struct arena *a, size_t n)
 {
 	const struct os_facts *facts = os_facts();
-	uint8_t first = stamp_get(a, pos) & STAMP_MOVED;
 
-	if (n < MOVE_LEAST_GRANULES || a_load_rlx(&a->move_refusals) >= MOVE_REFUSALS)
-		return false;
-	if (facts->overcommit_mode == 2 || facts->address_limit_bytes != OS_UNLIMITED ||
-		facts->data_limit_bytes != OS_UNLIMITED)
-		return false;
-	for (size_t i = 1; i < n; i++) {
-		uint8_t stamp = stamp_get(a, pos + i);
-		if ((stamp & STAMP_MOVED) != first || (stamp & STAMP_HEAD))
-			return false;
-	}
-	return true;
+	return n >= MOVE_LEAST_GRANULES && a_load_rlx(&a->move_refusals) < MOVE_REFUSALS &&
+		facts->overcommit_mode != 2 && facts->address_limit_bytes == OS_UNLIMITED &&
+		facts->data_limit_bytes == OS_UNLIMITED;
 }
 
-/* Counts one more moved run, if the budget allows. */
-static bool budget_take(struct arena *a)
+/*
+ * The granules from pos on, `most` at most, that lie in one mapping as far as we know. The kernel
+ * moves one mapping at a time, and a run that was moved and has grown lies in several.
+ */
+static size_t piece_at(const struct arena *a, size_t pos, size_t most)
+{
+	uint8_t first = stamp_get(a, pos) & STAMP_MOVED;
+	size_t n = 1;
+
+	while (n < most && (stamp_get(a, pos + n) & STAMP_MOVED) == first &&
+		!(stamp_get(a, pos + n) & STAMP_HEAD))
+		n++;
+	return n;
+}
+
+static size_t pieces_of(const struct arena *a, size_t pos, size_t n)
+{
+	size_t pieces = 0;
+
+	for (size_t i = 0; i < n; i += piece_at(a, pos + i, n - i))
+		pieces++;
+	return pieces;
+}
+
+/* Counts so many more moved pieces, if the budget allows. */
+static bool budget_take(struct arena *a, size_t pieces)
 {
 	uint64_t limit = os_facts()->max_map_count / MOVE_MAPPINGS_PART / MOVE_MAPPINGS_EACH;
 
-	if (a_add_rlx(&a->moved, 1) < limit)
+	if (pieces <= MOVE_PIECES_MOST && a_add_rlx(&a->moved, pieces) + pieces <= limit)
 		return true;
-	a_sub_rlx(&a->moved, 1);
+	if (pieces <= MOVE_PIECES_MOST)
+		a_sub_rlx(&a->moved, pieces);
 	return false;
 }
 
@@ -115,57 +134,75 @@ static void mark_moved(struct arena *a, size_t pos, size_t n)
 		stamp_set(a, pos + i, STAMP_MOVED);
 }
 
-/* The source is empty now: zero, and ordinary unless it had been moved itself. */
-static void give_source(struct arena *a, size_t pos, size_t n)
+/* Moves piece by piece; returns how many granules were moved before the kernel refused. */
+static size_t move_pieces(struct arena *a, size_t pos, size_t to, size_t n)
 {
-	if (!(stamp_get(a, pos) & STAMP_MOVED))
-		marks_clear(a, pos, n);
-	else if (!move_reset(a, pos, n)) {
-		a_add_rlx(&a->lost, n);
-		return;
+	size_t done = 0;
+
+	while (done < n) {
+		size_t piece = piece_at(a, pos + done, n - done);
+		size_t bytes = piece << PAGE_GRANULE_SHIFT;
+		char *dst = arena_address(a, to + done);
+		if (os_move(arena_address(a, pos + done), bytes, dst, bytes, true) != dst)
+			break;
+		mark_moved(a, to + done, piece);
+		done += piece;
 	}
-	run_put(a, pos, n, 0);
+	return done;
 }
 
-/* After a refusal: puts the destination back if it can be made whole again. */
-static void give_destination(struct arena *a, size_t pos, size_t old_n, size_t new_n)
+/*
+ * After a refusal: brings back what had been moved, by copying, which cannot be refused, and frees
+ * the destination as far as it is surely ours.
+ */
+static void undo(struct arena *a, size_t pos, size_t to, size_t done, size_t old_n, size_t new_n)
 {
-	size_t bytes = old_n << PAGE_GRANULE_SHIFT;
+	size_t piece = piece_at(a, pos + done, old_n - done);
+	char *gap = arena_address(a, to + done);
+	size_t gap_bytes = piece << PAGE_GRANULE_SHIFT;
 
 	a_add_rlx(&a->move_refusals, 1);
-	a_sub_rlx(&a->moved, 1);
-	if (move_repair(arena_address(a, pos), bytes) && refresh(arena_address(a, pos), bytes))
-		marks_clear(a, pos, old_n);
-	else {
-		a_add_rlx(&a->lost, old_n);
-		pos += old_n;
-		new_n -= old_n;
+	a_sub_rlx(&a->moved, pieces_of(a, pos + done, old_n - done));
+	if (done) {
+		memcpy(arena_address(a, pos), arena_address(a, to), done << PAGE_GRANULE_SHIFT);
+		run_give(a, to, done);
 	}
-	run_give(a, pos, new_n);
+	if (move_repair(gap, gap_bytes) && refresh(gap, gap_bytes))
+		run_give(a, to + done, piece);
+	else
+		a_add_rlx(&a->lost, piece);
+	if (new_n > done + piece)
+		run_give(a, to + done + piece, new_n - done - piece);
 }
 
 static int arena_move(struct arena *a, size_t pos, size_t old_n, size_t new_n,
 	struct page_run *ret_run)
 {
-	size_t bytes = old_n << PAGE_GRANULE_SHIFT;
+	size_t pieces;
+	size_t done;
 	size_t to;
 	bool zeroed;
 
-	if (!may_move(a, pos, old_n) || !budget_take(a))
+	if (!may_move(a, old_n))
+		return -ENOTSUP;
+	pieces = pieces_of(a, pos, old_n);
+	if (!budget_take(a, pieces))
 		return -ENOTSUP;
 	to = destination_take(a, pos, old_n, new_n);
 	if (to == BITMAP_NONE) {
-		a_sub_rlx(&a->moved, 1);
+		a_sub_rlx(&a->moved, pieces);
 		return -ENOMEM;
 	}
 	(void)run_account_take(a, to, old_n);
 	zeroed = run_account_take(a, to + old_n, new_n - old_n);
-	if (!os_move(arena_address(a, pos), bytes, arena_address(a, to), bytes, true)) {
-		give_destination(a, to, old_n, new_n);
+	done = move_pieces(a, pos, to, old_n);
+	if (done < old_n) {
+		undo(a, pos, to, done, old_n, new_n);
 		return -ENOTSUP;
 	}
-	mark_moved(a, to, old_n);
-	give_source(a, pos, old_n);
+	if (a_load_rlx(&a->move_refusals))
+		a_store_rlx(&a->move_refusals, 0);
+	run_give_clean(a, pos, old_n);
 	*ret_run = (struct page_run){ arena_address(a, to), new_n, zeroed };
 	return 0;
 }

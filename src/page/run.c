@@ -108,13 +108,22 @@ static size_t like_first(const struct arena *a, size_t pos, size_t n)
 	return i;
 }
 
-/* Gives granules of which some may have been moved in: those become ordinary, and are clean. */
-static __attribute__((noinline)) void give_mixed(struct arena *a, size_t pos, size_t n)
+/* Gives granules that read as zero and none of which was moved in. */
+static void give_zero(struct arena *a, size_t pos, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		stamp_set(a, pos + i, 0);
+	run_put(a, pos, n, 0);
+}
+
+/* Gives granules of which some may have been moved in: those become ordinary, and read as zero. */
+static __attribute__((noinline)) void give_mixed(struct arena *a, size_t pos, size_t n,
+	void (*give)(struct arena *a, size_t pos, size_t n))
 {
 	while (n) {
 		size_t run = like_first(a, pos, n);
 		if (!(stamp_get(a, pos) & STAMP_MOVED))
-			give_plain(a, pos, run);
+			give(a, pos, run);
 		else if (move_reset(a, pos, run))
 			run_put(a, pos, run, 0);
 		else
@@ -127,9 +136,14 @@ static __attribute__((noinline)) void give_mixed(struct arena *a, size_t pos, si
 void run_give(struct arena *a, size_t pos, size_t n)
 {
 	if (__builtin_expect(a_load_rlx(&a->moved) != 0, 0))
-		give_mixed(a, pos, n);
+		give_mixed(a, pos, n, give_plain);
 	else
 		give_plain(a, pos, n);
+}
+
+void run_give_clean(struct arena *a, size_t pos, size_t n)
+{
+	give_mixed(a, pos, n, give_zero);
 }
 
 /* The alignment in granules. */

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Giving idle memory back, over the mock OS with its virtual clock: ticks, trims and the janitor,
+ * whose task the test runs itself.
+ */
+#include "base/options.h"
+#include "harness.h"
+#include "os/mock.h"
+#include "page/page.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define SECOND_NS ((uint64_t)1000000000)
+#define MIB ((size_t)1 << 20)
+
+/* The private state, to reach the janitor's task. */
+#include "arena.h"
+
+static struct page_stats stats(void)
+{
+	struct page_stats s;
+
+	page_stats(&s);
+	return s;
+}
+
+/* Allocates and frees so many granules, so that they are dirty now. */
+static char *dirty(size_t granules)
+{
+	struct page_run run;
+
+	CHECK_EQ(page_alloc(granules, 0, &run), 0);
+	for (size_t i = 0; i < granules; i++)
+		run.base[i << PAGE_GRANULE_SHIFT] = 1;
+	page_free(run.base, granules);
+	return run.base;
+}
+
+/* Enough ticks for one to look at the clock, and for a round to be finished. */
+static void tick(void)
+{
+	for (int i = 0; i < 64 * 100; i++)
+		page_tick();
+}
+
+static void start(enum option_background background, uint64_t decay_ms)
+{
+	mock_reset();
+	mock_clock_set(1000 * SECOND_NS);
+	options.background = background;
+	options.decay_ms = decay_ms;
+	CHECK_EQ(page_init(), 0);
+}
+
+TEST(ticks_give_back_after_the_decay)
+{
+	start(OPTION_BACKGROUND_OFF, 500);
+	dirty(20);
+	tick();
+	CHECK_EQ(stats().dirty_bytes, 20 * PAGE_GRANULE_BYTES);
+	mock_clock_advance(SECOND_NS / 4);
+	tick();
+	CHECK_EQ(stats().dirty_bytes, 20 * PAGE_GRANULE_BYTES);
+	mock_clock_advance(SECOND_NS);
+	tick();
+	CHECK_EQ(stats().dirty_bytes, 0);
+	CHECK_EQ(stats().purged_bytes, 20 * PAGE_GRANULE_BYTES);
+	CHECK(page_check());
+}
+
+/* Never before the decay, and at most two epochs late. */
+static void decay_is_kept(uint64_t decay_ms)
+{
+	uint64_t epoch_ns;
+	uint64_t at = 0;
+
+	start(OPTION_BACKGROUND_OFF, decay_ms);
+	epoch_ns = (uint64_t)1 << arena_get()->epoch_shift;
+	dirty(3);
+	while (stats().dirty_bytes) {
+		mock_clock_advance(epoch_ns / 8);
+		at += epoch_ns / 8;
+		tick();
+		CHECK(at < decay_ms * 1000000 + 3 * epoch_ns);
+	}
+	test_note("decay %ju ms: %ju ms", (uintmax_t)decay_ms, (uintmax_t)at / 1000000);
+	CHECK(at >= decay_ms * 1000000);
+}
+
+TEST(decay_0)
+{
+	decay_is_kept(0);
+}
+
+TEST(decay_1ms)
+{
+	decay_is_kept(1);
+}
+
+TEST(decay_500ms)
+{
+	decay_is_kept(500);
+}
+
+TEST(decay_10s)
+{
+	decay_is_kept(10000);
+}
+
+TEST(decay_1h)
+{
+	decay_is_kept(3600000);
+}
+
+TEST(what_is_used_again_is_young_again)
+{
+	struct page_run run;
+
+	start(OPTION_BACKGROUND_OFF, 500);
+	dirty(8);
+	mock_clock_advance(2 * SECOND_NS);
+	CHECK_EQ(page_alloc(8, 0, &run), 0);
+	page_free(run.base, 8);
+	tick();
+	CHECK_EQ(stats().dirty_bytes, 8 * PAGE_GRANULE_BYTES);
+}
+
+TEST(ages_wrap_without_harm)
+{
+	start(OPTION_BACKGROUND_OFF, 500);
+	dirty(8);
+	/* Far beyond what a stamp can tell: at worst it stays for one more decay. */
+	mock_clock_advance(10 * 3600 * SECOND_NS);
+	tick();
+	mock_clock_advance(2 * SECOND_NS);
+	tick();
+	CHECK_EQ(stats().dirty_bytes, 0);
+}
+
+TEST(a_tick_does_little_at_a_time)
+{
+	start(OPTION_BACKGROUND_OFF, 500);
+	dirty(1000);
+	mock_clock_advance(2 * SECOND_NS);
+	for (int i = 0; i < 64; i++)
+		page_tick();
+	CHECK_EQ(stats().purged_bytes, 64 * PAGE_GRANULE_BYTES);
+	tick();
+	CHECK_EQ(stats().dirty_bytes, 0);
+	CHECK(mock_count(OS_CALL_DECOMMIT) <= 34);
+}
+
+TEST(trim_gives_all_back_at_once)
+{
+	struct page_run keep;
+
+	start(OPTION_BACKGROUND_OFF, 500);
+	dirty(200);
+	CHECK_EQ(page_alloc(5, 0, &keep), 0);
+	memset(keep.base, 9, 5 << PAGE_GRANULE_SHIFT);
+	CHECK_EQ(page_trim(), 195 * PAGE_GRANULE_BYTES);
+	CHECK_EQ(page_trim(), 0);
+	CHECK_EQ(keep.base[5 * PAGE_GRANULE_BYTES - 1], 9);
+	CHECK_EQ(stats().dirty_bytes, 0);
+	CHECK(page_check());
+}
+
+TEST(locked_memory_is_tried_again_after_a_decay)
+{
+	start(OPTION_BACKGROUND_OFF, 500);
+	dirty(8);
+	mock_fail_all_after(OS_CALL_DECOMMIT, 0);
+	mock_clock_advance(2 * SECOND_NS);
+	tick();
+	tick();
+	CHECK_EQ(mock_count(OS_CALL_DECOMMIT), 1);
+	CHECK_EQ(stats().dirty_bytes, 8 * PAGE_GRANULE_BYTES);
+	CHECK(page_check());
+	mock_clock_advance(2 * SECOND_NS);
+	tick();
+	CHECK_EQ(mock_count(OS_CALL_DECOMMIT), 2);
+}
+
+TEST(janitor_waits_for_8_mib)
+{
+	start(OPTION_BACKGROUND_AUTO, 500);
+	dirty(127);
+	CHECK_EQ(mock_count(OS_CALL_TASK_START), 0);
+	CHECK(!stats().background_running);
+	dirty(128);
+	CHECK_EQ(mock_count(OS_CALL_TASK_START), 1);
+	CHECK(stats().background_running);
+	dirty(300);
+	CHECK_EQ(mock_count(OS_CALL_TASK_START), 1);
+}
+
+TEST(janitor_gives_back_and_ends)
+{
+	start(OPTION_BACKGROUND_AUTO, 500);
+	dirty(1024);
+	mock_task_run(&arena_get()->janitor.task, 3);
+	CHECK_EQ(stats().dirty_bytes, 0);
+	mock_task_run(&arena_get()->janitor.task, 3);
+	CHECK(!stats().background_running);
+	CHECK_EQ(stats().purged_bytes, 64 * MIB);
+	dirty(1024);
+	CHECK_EQ(mock_count(OS_CALL_TASK_START), 2);
+	CHECK(page_check());
+}
+
+TEST(janitor_of_background_on_stays)
+{
+	start(OPTION_BACKGROUND_ON, 500);
+	CHECK_EQ(mock_count(OS_CALL_TASK_START), 1);
+	dirty(1);
+	mock_task_run(&arena_get()->janitor.task, 20);
+	CHECK_EQ(stats().dirty_bytes, 0);
+}
+
+TEST(janitor_of_background_off_is_none)
+{
+	start(OPTION_BACKGROUND_OFF, 500);
+	dirty(1024);
+	mock_clock_advance(10 * SECOND_NS);
+	dirty(1024);
+	CHECK_EQ(mock_count(OS_CALL_TASK_START), 0);
+}
+
+TEST(janitor_refused_is_not_asked_for_all_the_time)
+{
+	start(OPTION_BACKGROUND_AUTO, 500);
+	mock_fail_all_after(OS_CALL_TASK_START, 0);
+	for (int i = 0; i < 100; i++) {
+		dirty(200);
+		mock_clock_advance(SECOND_NS / 10);
+	}
+	CHECK_EQ(mock_count(OS_CALL_TASK_START), 1);
+	mock_clock_advance(20 * SECOND_NS);
+	dirty(200);
+	CHECK_EQ(mock_count(OS_CALL_TASK_START), 2);
+	/* Ticks do its work. */
+	mock_clock_advance(2 * SECOND_NS);
+	tick();
+	CHECK_EQ(stats().dirty_bytes, 0);
+}
+
+TEST(ticks_leave_the_work_to_a_janitor)
+{
+	start(OPTION_BACKGROUND_AUTO, 500);
+	dirty(200);
+	mock_clock_advance(SECOND_NS);
+	tick();
+	CHECK_EQ(stats().dirty_bytes, 200 * PAGE_GRANULE_BYTES);
+	/* No heartbeat for two seconds: it is stopped or gone. */
+	mock_clock_advance(2 * SECOND_NS);
+	tick();
+	CHECK_EQ(stats().dirty_bytes, 0);
+}
+
+TEST(chunk_of_a_killed_janitor_is_put_back)
+{
+	struct arena *a;
+	size_t committed;
+
+	start(OPTION_BACKGROUND_AUTO, 500);
+	dirty(200);
+	a = arena_get();
+	committed = stats().committed_bytes;
+	/* As if it had been killed in the middle. */
+	CHECK(bitmap_take_at(&a->map, 32, 32));
+	a_store_rlx(&a->janitor.claim, (uint64_t)32 << 32 | 33);
+	CHECK(!page_check());
+	mock_task_run(&a->janitor.task, 0);
+	CHECK(page_check());
+	CHECK_EQ(a_load_rlx(&a->janitor.claim), 0);
+	CHECK_EQ(stats().committed_bytes, committed);
+}
+
+TEST(forked_child_puts_it_back_and_starts_its_own)
+{
+	struct arena *a;
+
+	start(OPTION_BACKGROUND_AUTO, 500);
+	dirty(200);
+	a = arena_get();
+	CHECK(bitmap_take_at(&a->map, 32, 32));
+	a_store_rlx(&a->janitor.claim, (uint64_t)32 << 32 | 33);
+	page_fork_child();
+	CHECK(page_check());
+	CHECK(!stats().background_running);
+	dirty(200);
+	CHECK_EQ(mock_count(OS_CALL_TASK_START), 2);
+	CHECK(stats().background_running);
+}
+
+TEST(child_that_nobody_told_notices)
+{
+	start(OPTION_BACKGROUND_AUTO, 500);
+	dirty(200);
+	/* As it is in the child of a raw clone: the state speaks of another process. */
+	a_store_rlx(&arena_get()->janitor.owner_pid, 1);
+	mock_clock_advance(5 * SECOND_NS);
+	dirty(200);
+	CHECK_EQ(mock_count(OS_CALL_TASK_START), 2);
+}
+
+TEST(thread_that_started_the_janitor_cleans_up_when_it_ends)
+{
+	start(OPTION_BACKGROUND_AUTO, 500);
+	dirty(200);
+	arena_get()->janitor.task.owner_tid = (uint32_t)os_thread_id() + 1;
+	page_thread_exit();
+	CHECK_EQ(stats().dirty_bytes, 200 * PAGE_GRANULE_BYTES);
+	arena_get()->janitor.task.owner_tid = (uint32_t)os_thread_id();
+	page_thread_exit();
+	CHECK_EQ(stats().dirty_bytes, 0);
+}
