@@ -35,7 +35,7 @@ TEST(facts_agree_with_libc)
 	CHECK(!f->is_secure);
 }
 
-TEST(limits_are_facts)
+TEST_PLAIN(limits_are_facts)
 {
 	struct rlimit address = { (rlim_t)1 << 40, (rlim_t)1 << 40 };
 	struct rlimit data = { (rlim_t)1 << 39, (rlim_t)1 << 39 };
@@ -261,7 +261,7 @@ static int mappings(void)
 	return lines;
 }
 
-TEST(probes_report_everything_and_leave_nothing_behind)
+TEST_PLAIN(probes_report_everything_and_leave_nothing_behind)
 {
 	struct seen seen = { 0 };
 	int files;

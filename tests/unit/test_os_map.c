@@ -94,7 +94,7 @@ TEST(reserving_more_than_there_is_gives_null)
 	CHECK_EQ(errno, 77);
 }
 
-TEST(alignment_does_not_need_twice_the_space)
+TEST_PLAIN(alignment_does_not_need_twice_the_space)
 {
 	/* Room for the block and little more: over-reserving by its alignment would not fit. */
 	void *first = os_reserve(64 * mib, 64 * mib);
@@ -154,7 +154,7 @@ TEST(decommitted_pages_read_as_zero)
 	p[0] = 1;
 }
 
-TEST(decommitting_locked_memory_is_refused)
+TEST_PLAIN(decommitting_locked_memory_is_refused)
 {
 	char *p = os_map(page(), page());
 
@@ -299,7 +299,7 @@ TEST(hints_are_accepted_or_not_supported)
 	CHECK(ret == 0 || ret == -EINVAL);
 }
 
-TEST(a_limit_on_address_space_is_a_plain_failure)
+TEST_PLAIN(a_limit_on_address_space_is_a_plain_failure)
 {
 	limit_address_space(64 * mib);
 	CHECK(!os_reserve(128 * mib, 2 * mib));

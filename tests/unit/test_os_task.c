@@ -453,7 +453,7 @@ static void sandbox(void)
 		SKIP("no seccomp filters");
 }
 
-TEST(a_process_that_entered_a_sandbox_is_left_alone)
+TEST_PLAIN(a_process_that_entered_a_sandbox_is_left_alone)
 {
 	os_init();
 	if (os_facts()->seccomp_mode)
