@@ -61,11 +61,9 @@ struct request {
 	uint64_t pattern; /* a bit for each multiple of align in a word */
 };
 
-/* Takes all bits of the mask, or none and returns false. */
-static inline bool word_take(_Atomic(uint64_t) *word, uint64_t mask)
+/* Takes all bits of the mask, or none and returns false; `value` is what the word held lately. */
+static inline bool word_take(_Atomic(uint64_t) *word, uint64_t value, uint64_t mask)
 {
-	uint64_t value = a_load_rlx(word);
-
 	while ((value & mask) == mask) {
 		/* [bitmap.1] acq: sees what was written before word_put(). */
 		if (a_cas_weak_acq(word, &value, value & ~mask))
@@ -244,7 +242,8 @@ static bool claim(struct bitmap *b, size_t pos, size_t n)
 	size_t end = pos + n;
 
 	for (size_t at = pos; at < end; at = word_end(at)) {
-		if (!word_take(&b->words[at / WORD_BITS], word_mask(at, end))) {
+		_Atomic(uint64_t) *word = &b->words[at / WORD_BITS];
+		if (!word_take(word, a_load_rlx(word), word_mask(at, end))) {
 			claim_undo(b, pos, at);
 			return false;
 		}
@@ -328,9 +327,10 @@ static __attribute__((noinline)) size_t take_anywhere(struct bitmap *b, size_t n
 static inline size_t take_near(struct bitmap *b, size_t n, size_t start)
 {
 	_Atomic(uint64_t) *word = &b->words[start / WORD_BITS];
-	uint64_t starts = a_load_rlx(word) & ~0ull << start % WORD_BITS;
+	uint64_t value = a_load_rlx(word);
+	uint64_t starts = value & ~0ull << start % WORD_BITS;
 
-	for (size_t have = 1; have < n && starts;) {
+	for (size_t have = 1; have < n;) {
 		size_t step = min_size(have, n - have);
 		starts &= starts >> step;
 		have += step;
@@ -338,8 +338,9 @@ static inline size_t take_near(struct bitmap *b, size_t n, size_t start)
 	if (!starts)
 		return BITMAP_NONE;
 	size_t low = (size_t)__builtin_ctzll(starts);
-	uint64_t mask = ~0ull >> (WORD_BITS - n) << low;
-	return word_take(word, mask) ? start / WORD_BITS * WORD_BITS + low : BITMAP_NONE;
+	uint64_t mask = (n < WORD_BITS ? (1ull << n) - 1 : ~0ull) << low;
+	return word_take(word, value, mask) ? (start & ~(size_t)(WORD_BITS - 1)) + low
+					    : BITMAP_NONE;
 }
 
 size_t bitmap_take(struct bitmap *b, size_t n, size_t align, size_t align_offset, size_t start)
@@ -349,7 +350,7 @@ size_t bitmap_take(struct bitmap *b, size_t n, size_t align, size_t align_offset
 	/* The storage behind high_blocks may be untouched and shall stay so. */
 	if (align == 1 && n <= WORD_BITS &&
 		start / BITMAP_BLOCK_BITS < a_load_rlx(&b->high_blocks)) {
-		size_t pos = take_near(b, n, start);
+		size_t pos = n == 1 ? take_near(b, 1, start) : take_near(b, n, start);
 		if (pos != BITMAP_NONE)
 			return pos;
 	}
@@ -374,11 +375,15 @@ static __attribute__((cold, noinline)) void high_raise(struct bitmap *b, uint64_
 		;
 }
 
-/* Whether none of the bits [pos, end) is free. */
-static bool all_used(const struct bitmap *b, size_t pos, size_t end)
+/* Frees the bits [pos, end), or none and returns false if one of them is free already. */
+static __attribute__((noinline)) bool words_put(struct bitmap *b, size_t pos, size_t end)
 {
 	for (size_t at = pos; at < end; at = word_end(at)) {
 		if (a_load_rlx(&b->words[at / WORD_BITS]) & word_mask(at, end))
+			return false;
+	}
+	for (size_t at = pos; at < end; at = word_end(at)) {
+		if (!word_put(&b->words[at / WORD_BITS], word_mask(at, end)))
 			return false;
 	}
 	return true;
@@ -386,17 +391,18 @@ static bool all_used(const struct bitmap *b, size_t pos, size_t end)
 
 bool bitmap_put(struct bitmap *b, size_t pos, size_t n)
 {
-	size_t end = pos + n;
-	size_t last_block = (end - 1) / BITMAP_BLOCK_BITS;
+	size_t low = pos % WORD_BITS;
+	size_t last_block = (pos + n - 1) / BITMAP_BLOCK_BITS;
 
 	ASSERT(n > 0 && pos < b->bits && n <= b->bits - pos);
-	if (word_end(pos) < end && !all_used(b, pos, end))
-		return false;
 	if (last_block >= a_load_rlx(&b->high_blocks))
 		high_raise(b, last_block + 1);
-	for (size_t at = pos; at < end; at = word_end(at)) {
-		if (!word_put(&b->words[at / WORD_BITS], word_mask(at, end)))
+	if (n <= WORD_BITS - low) {
+		uint64_t mask = ~0ull >> (WORD_BITS - n) << low;
+		if (!word_put(&b->words[pos / WORD_BITS], mask))
 			return false;
+	} else if (!words_put(b, pos, pos + n)) {
+		return false;
 	}
 	hints_open(b, pos, n);
 	return true;

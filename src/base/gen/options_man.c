@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * options-man PAGE.scd: copies a man page to standard output and puts a paragraph for each entry of the
- * option table in place of the line "; options". Runs while allod is built, on the building machine.
+ * options-man PAGE.scd: copies a man page to standard output and puts a paragraph for each entry
+ * of the option table in place of the line "; options". Runs while allod is built, on the building
+ * machine.
  */
 #include <stdio.h>
 #include <string.h>

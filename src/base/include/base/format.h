@@ -29,7 +29,7 @@ struct format {
 /* Starts an empty text in buf; cap must be at least 1. */
 void format_init(struct format *f, char *buf, size_t cap);
 
-/* The same, but hands the text to flush(context, …) whenever the buffer is full and at format_end(). */
+/* The same, but hands the text to flush(context, …) when the buffer is full and at format_end(). */
 void format_init_flush(struct format *f, char *buf, size_t cap, format_flush_fn *flush,
 	void *context);
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The one table of options. It makes the struct, the parser, the text that help:true prints, the man
- * page section and the shell completion; an option is added here and nowhere else.
+ * The one table of options. It makes the struct, the parser, the text that help:true prints, the
+ * man page section and the shell completion; an option is added here and nowhere else.
  *
  * A text is "key:value,key:value"; newlines separate as commas do, blanks around keys and values
- * are ignored, and # begins a comment that ends with the line, so that a file can be parsed as well as
- * an environment variable. A later value wins. What is wrong is warned about and changes nothing.
+ * are ignored, and # begins a comment that ends with the line, so that a file can be parsed as
+ * well as an environment variable. A later value wins. What is wrong is warned about and changes nothing.
  *
  * `options` is written while the process starts, before the allocator hands out anything, and const
  * after that. May be read by every layer.

@@ -2,8 +2,8 @@
 /*
  * A lock-free stack of indices (Treiber, with a version against ABA).
  *
- * The head is one 64-bit word: the index of the top node plus one in the low 28 bits, so that zeroed
- * memory is an empty stack, and a version above it in 36 bits. Nodes are named by an index below
+ * The head is one 64-bit word: the index of the top node plus one in the low 28 bits, so that
+ * zeroed memory is an empty stack, and a version above it in 36 bits. Nodes are named by an index below
  * STACK_INDEX_LIMIT; the caller's link function maps an index to the node's link word, which the
  * stack owns while the node is on it.
  *
@@ -14,8 +14,9 @@
  *                   found the stack empty.
  * Ordering          what was written before a push is seen by who pops that node. The CAS of push
  *                   releases [stack.1]; loads of the head acquire. Every change of the head is a
- *                   read-modify-write, so whoever reads the head synchronizes with the pushes of all
- *                   nodes below it too: each heads a release sequence that the later changes carry on.
+ *                   read-modify-write, so whoever reads the head synchronizes with the pushes
+ *                   of all nodes below it too: each heads a release sequence that the later
+ *                   changes carry on.
  * Progress          lock-free: a CAS fails only because another call changed the head.
  * Reclamation       none is needed: nodes must be type-stable. A pop may read the link of a node
  *                   that another thread has popped and is using; the version makes its CAS fail
