@@ -16,6 +16,11 @@
 
 static struct stack available[CLASS_COUNT];
 
+const struct stack *slab_available(unsigned class)
+{
+	return &available[class];
+}
+
 static _Atomic(uint32_t) *slab_link(uint32_t index)
 {
 	return &((struct slab *)page_record_at(index))->link;

@@ -49,6 +49,8 @@ bool slab_drain_pending(struct heap *heap);
 struct slab *slab_take_available(struct heap *heap, unsigned class);
 /* Makes an open slab the heap's, in none of its lists; false when it is not open. */
 bool slab_adopt(struct heap *heap, struct slab *slab);
+/* The class's stack of open slabs, for heap_check(). */
+const struct stack *slab_available(unsigned class);
 
 /* alloc.c, free.c, large.c, resize.c */
 

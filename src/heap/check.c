@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The invariants of heap/slab.h, checked in every build, for tests: only while no thread is inside the
+ * heap. A heap that is busy nevertheless (its thread is stopped, vanished in a fork, or left a signal handler
+ * by longjmp) is not judged, nor are the owner's fields of its slabs.
+ */
+#include <stdbool.h>
+
+#include "base/assert.h"
+#include "heap/core.h"
+
+#define REQUIRE(cond) ((cond) ? (void)0 : assert_fail("allod: heap check: " #cond "\n"))
+
+/* The free blocks of one slab that were met so far. */
+struct seen {
+	uint64_t bits[(1u << WORD_HEAD_BITS) / 64];
+};
+
+/*
+ * A set of links: how many, and the sum of their mixed indices. Two sets are equal if both are,
+ * but for a chance of 2^-64.
+ */
+struct links {
+	uint64_t count;
+	uint64_t sum;
+};
+
+static void links_add(struct links *links, uint32_t index)
+{
+	const uint64_t mixed = (index + 1) * 0x9e3779b97f4a7c15u;
+	links->count++;
+	links->sum += (mixed ^ mixed >> 29) * 0xbf58476d1ce4e5b9u;
+}
+
+/* The length of a free list, whose blocks are blocks of the slab, carved, and met for the first time. */
+static uint32_t list_length(const struct slab *slab, struct seen *seen, const struct block *block)
+{
+	uint32_t count = 0;
+	for (; block != NULL; block = block->next) {
+		const size_t offset = (size_t)((const char *)block - slab->base);
+		REQUIRE(offset % slab->bytes == 0);
+		const size_t index = offset / slab->bytes;
+		REQUIRE(index < a_load_rlx(&slab->carved));
+		const uint64_t bit = (uint64_t)1 << index % 64;
+		REQUIRE((seen->bits[index / 64] & bit) == 0);
+		seen->bits[index / 64] |= bit;
+		count++;
+	}
+	return count;
+}
+
+static bool heap_rests(const struct heap *heap)
+{
+	return heap->rest != 0 && a_load_rlx(&heap->state) == heap->rest;
+}
+
+static bool is_attached(const struct heap *heap, const struct slab *slab, unsigned class)
+{
+	const struct slab *at = heap->attached[class].first;
+	while (at != NULL && at != slab)
+		at = at->next;
+	return at == slab;
+}
+
+static void check_owned(const struct slab *slab, uint64_t word, struct seen *seen, uint32_t remote)
+{
+	const struct heap *heap = heap_at(word_owner(word));
+	const unsigned class = a_load_rlx(&slab->class);
+	const bool current = heap->current[class] == slab;
+	REQUIRE(remote == word_count(word));
+	if (!heap_rests(heap))
+		return;
+	REQUIRE(a_load_rlx(&slab->owner) == heap->rest);
+	REQUIRE(current != is_attached(heap, slab, class));
+	REQUIRE(slab->attached == !current);
+	const uint32_t used = a_load_rlx(&slab->used);
+	const uint32_t local = list_length(slab, seen, slab->free);
+	const bool has_bin = current && class < CLASS_FINE_COUNT;
+	const uint32_t binned = has_bin ? list_length(slab, seen, heap->bin[class]) : 0;
+	REQUIRE(local == slab_free_count(slab));
+	REQUIRE(used >= binned + remote);
+	REQUIRE(current || used > 0);
+}
+
+static void check_slab(const struct slab *slab, uint64_t word)
+{
+	const unsigned class = a_load_rlx(&slab->class);
+	REQUIRE(class > 0 && class < CLASS_COUNT);
+	const struct class *config = &heap_classes[class];
+	REQUIRE(slab->bytes == config->bytes && slab->magic == config->magic);
+	REQUIRE(slab->capacity == config->capacity);
+	REQUIRE(a_load_rlx(&slab->granules) == config->granules);
+	REQUIRE(page_record_of(slab->base) == slab);
+	REQUIRE(a_load_rlx(&slab->carved) <= slab->capacity);
+	struct seen seen = { 0 };
+	const uint32_t head = word_head(word);
+	const uint32_t remote =
+		list_length(slab, &seen, head ? slab_block_at(slab, head - 1) : NULL);
+	if (word_state(word) == SLAB_OWNED) {
+		check_owned(slab, word, &seen, remote);
+		return;
+	}
+	REQUIRE(a_load_rlx(&slab->owner) == 0 && slab->free == NULL);
+	REQUIRE(word_count(word) == remote + slab->capacity - a_load_rlx(&slab->carved));
+	REQUIRE(word_count(word) < slab->capacity);
+}
+
+static void check_inner(const struct slab *slab, uint32_t distance)
+{
+	const struct slab *first = page_record_at(page_record_index(slab) - distance);
+	const enum slab_state state = word_state(a_load_rlx(&first->word));
+	REQUIRE(state == SLAB_OWNED || state == SLAB_OPEN);
+	REQUIRE(distance > 0 && distance < a_load_rlx(&first->granules));
+}
+
+/* One record; `arg` gathers the links that must be in a stack. */
+static void check_record(void *record, void *arg)
+{
+	const struct slab *slab = record;
+	const uint64_t word = a_load_rlx(&slab->word);
+	if (word & WORD_LISTED)
+		links_add(arg, page_record_index(slab));
+	switch (word_state(word)) {
+	case SLAB_OWNED:
+	case SLAB_OPEN: check_slab(slab, word); break;
+	case SLAB_LARGE:
+		REQUIRE(a_load_rlx(&slab->granules) > 0 && page_record_of(slab->base) == slab);
+		break;
+	case SLAB_INNER: check_inner(slab, word_owner(word)); break;
+	case SLAB_NONE:
+	case SLAB_FREED: break;
+	}
+}
+
+static void check_class(const struct heap *heap, unsigned class)
+{
+	const struct slab *current = heap->current[class];
+	REQUIRE(current == NULL || heap_holds(heap, current));
+	REQUIRE(class >= CLASS_FINE_COUNT || heap->bin[class] == NULL || current != NULL);
+	unsigned count = 0;
+	const struct slab *prev = NULL;
+	for (const struct slab *slab = heap->attached[class].first; slab; slab = slab->next) {
+		REQUIRE(slab->prev == prev && slab->attached && heap_holds(heap, slab));
+		REQUIRE(a_load_rlx(&slab->class) == class);
+		prev = slab;
+		REQUIRE(++count <= heap->attached_count[class]);
+	}
+	REQUIRE(heap->attached[class].last == prev);
+	REQUIRE(count == heap->attached_count[class]);
+	REQUIRE(a_load_rlx(&heap->active) || (current == NULL && count == 0));
+}
+
+static void check_stack(const struct stack *stack, struct links *links, const struct links *most)
+{
+	uint32_t index = stack_head_index(a_load_rlx(&stack->head));
+	while (index != STACK_EMPTY) {
+		const struct slab *slab = page_record_at(index);
+		links_add(links, index);
+		REQUIRE(links->count <= most->count);
+		index = a_load_rlx(&slab->link);
+	}
+}
+
+void heap_check(void)
+{
+	struct links listed = { 0 };
+	struct links stacked = { 0 };
+	page_record_each(check_record, &listed);
+	for (unsigned class = 1; class < CLASS_COUNT; class ++)
+		check_stack(slab_available(class), &stacked, &listed);
+	for (uint32_t id = 1; id <= heap_pool_count(); id++) {
+		const struct heap *heap = heap_at(id);
+		check_stack(&heap->pending, &stacked, &listed);
+		REQUIRE(heap->bin[0] == NULL);
+		for (unsigned class = 1; heap_rests(heap) && class < CLASS_COUNT; class ++)
+			check_class(heap, class);
+	}
+	REQUIRE(listed.count == stacked.count && listed.sum == stacked.sum);
+	REQUIRE(page_check());
+}
