@@ -145,7 +145,8 @@ static bool is_replay(const struct explore_scenario *s, const struct explore_lim
 static void search(const struct explore_scenario *s, const struct explore_limits *limits,
 	struct explore_result *ret)
 {
-	uint64_t most = limits->executions ? limits->executions : DEFAULT_EXECUTIONS;
+	uint64_t most =
+		ret->executions + (limits->executions ? limits->executions : DEFAULT_EXECUTIONS);
 
 	choice_begin(CHOICE_SEARCH, limits);
 	ret->complete = true;

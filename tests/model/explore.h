@@ -56,7 +56,7 @@ struct explore_scenario {
 };
 
 struct explore_limits {
-	uint64_t executions;    /* at most so many; 0 = a million */
+	uint64_t executions;    /* of one search at most; 0 = a million */
 	unsigned steps;         /* of one execution; more is a failure to progress; 0 = 2000 */
 	bool newest_only;       /* reads see the newest store: sequential consistency */
 	unsigned stale_reads;   /* at most so many older reads in an execution; 0 = any number */
