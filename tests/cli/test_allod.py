@@ -45,17 +45,6 @@ def test_man_pages_name_every_command_and_option(cli):
             assert "*%s*" % option in text, "%s does not name %s" % (page, option)
 
 
-def test_every_option_of_the_allocator_is_in_its_man_page(cli):
-    with open(os.path.join(ROOT, "docs/man/allod-malloc.7.scd"), encoding="utf-8") as source:
-        text = source.read()
-    listing = cli.run("help", "run")[1].split("ALLOD_CONF:\n")[1].split("\n\n")[0]
-    for line in listing.splitlines():
-        key, values = line.split()
-        if not values.startswith("bytes"):
-            assert "*%s*:%s\n" % (key, values) in text, "no %s:%s" % (key, values)
-        assert "*%s*:" % key in text, key
-
-
 def test_version(cli):
     code, out, err = cli.run("version")
     same((code, err), (0, ""))
