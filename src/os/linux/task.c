@@ -60,6 +60,24 @@ static const bool has_tsan = false;
 #endif
 
 /*
+ * A task that was killed leaves its frames marked in AddressSanitizer's shadow, where the next one
+ * would stumble over them.
+ */
+#if defined(__SANITIZE_ADDRESS__)
+#define HAS_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define HAS_ASAN 1
+#endif
+#endif
+#ifdef HAS_ASAN
+void __asan_unpoison_memory_region(const volatile void *base, size_t bytes);
+#define stack_unpoison(base, bytes) __asan_unpoison_memory_region(base, bytes)
+#else
+#define stack_unpoison(base, bytes) ((void)0)
+#endif
+
+/*
  * Not CLONE_THREAD, _SIGHAND, _FS or _FILES: the task is no part of the process. No exit signal:
  * wait() does not see it. CLONE_UNTRACED: strace -f and gdb do not follow it.
  */
@@ -190,6 +208,7 @@ static long clone_blocked(struct os_task *task)
 	};
 	long ret;
 
+	stack_unpoison(task->stack + guard_bytes, stack_bytes);
 	memset(tls - tls_room_bytes, 0, 2 * tls_room_bytes);
 	/* Where x86-64 finds its own thread pointer. */
 	((char **)tls)[0] = tls;
