@@ -22,6 +22,7 @@ struct held {
 	uint64_t mark;
 };
 
+static uint64_t first_seed;
 static _Atomic(struct held *) passed;
 static _Atomic(uint64_t) next_mark = 1;
 
@@ -128,7 +129,7 @@ static void pass(struct held *h)
 
 static void *churn(void *arg)
 {
-	uint64_t seed = test_seed() + (uintptr_t)arg;
+	uint64_t seed = first_seed + (uintptr_t)arg;
 	struct held held[HELD] = { 0 };
 
 	CHECK_EQ(page_init(), 0);
@@ -161,6 +162,7 @@ static void run_threads(void)
 	struct page_stats s;
 	struct held *last;
 
+	first_seed = test_seed();
 	for (uintptr_t i = 0; i < THREADS; i++)
 		CHECK_EQ(pthread_create(&threads[i], NULL, churn, (void *)i), 0);
 	for (size_t i = 0; i < THREADS; i++)
