@@ -6,10 +6,10 @@
  */
 #include <stdbool.h>
 
-#include "base/assert.h"
 #include "heap/core.h"
+#include "os/os.h"
 
-#define REQUIRE(cond) ((cond) ? (void)0 : assert_fail("allod: heap check: " #cond "\n"))
+#define REQUIRE(cond) ((cond) ? (void)0 : os_fatal("allod: heap check: " #cond "\n"))
 
 /* The free blocks of one slab that were met so far. */
 struct seen {
