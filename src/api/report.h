@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: MIT */
+/* What the options `help` and `stats` print; each report is a function of its own for process.c. */
+#pragma once
+
+/* The table of options with their values, on standard error. */
+void report_options(void);
+
+/* The statistics that options.stats asks for, on the descriptor options.stats_fd; perhaps nothing. */
+void report_stats(void);
