@@ -259,8 +259,8 @@ void os_task_wake(struct os_task *task);
 
 /*
  * For the end of a process (a destructor): ends the task for good and waits until the kernel has
- * forgotten it, so that nothing holds the program's file or memory once the process is gone. Waits
- * for what the task is just doing, some milliseconds at most.
+ * forgotten it, so that nothing holds the program's file or memory once the process is gone. One that
+ * has ended by itself is reaped too. Waits for the system call that the task is in, at most.
  */
 void os_task_stop(struct os_task *task);
 
