@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Tests of allod run. Usage: see cli_harness.py."""
-import json
 import os
 import re
 import shutil
@@ -54,19 +53,6 @@ def test_run_preloads_the_library(cli):
     code, out, err = cli.run("run", "grep", "-c", "liballod-malloc", "/proc/self/maps")
     same((code, err), (0, ""))
     assert int(out) > 0, out
-
-
-def test_run_stats_text(cli):
-    code, out, err = cli.run("run", "--stats", "--", "sh", "-c", "echo out")
-    same((code, out), (0, "out\n"))
-    assert err.startswith("allod"), err
-
-
-def test_run_stats_json_also_when_the_program_closes_stderr(cli):
-    script = "import os; os.close(2); os.close(1); x = [bytes(5000) for i in range(100)]"
-    code, out, err = cli.run("run", "--stats=json", "--", sys.executable, "-c", script)
-    same((code, out), (0, ""))
-    assert json.loads(err), err
 
 
 # allod run: where the library lies

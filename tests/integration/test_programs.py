@@ -3,8 +3,8 @@
 """test_programs.py ALLOD: real programs must print and make the same on allod as on the system's
 malloc. Each runs on both at once; prints TAP.
 
-The workloads of ./dev try are run here too, with python's own small-block allocator switched off,
-so that every object comes from malloc.
+The workloads of ./dev try are run here too. Python's own small-block allocator is switched off in
+most of its tests, so that every object comes from malloc.
 """
 import concurrent.futures
 import os
@@ -76,14 +76,6 @@ def python_tests(machine, module, **env):
     count = re.search(r"^Ran (\d+) tests", messages, re.MULTILINE)
     assert len(results) > 50, "only %d results in the output" % len(results)
     return code, count.group(1), results
-
-
-def test_python_json(machine):
-    return python_tests(machine, "test_json")
-
-
-def test_python_re(machine):
-    return python_tests(machine, "test_re")
 
 
 def test_python_threading(machine):
