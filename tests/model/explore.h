@@ -40,7 +40,8 @@ struct explore_operation {
 struct explore_scenario {
 	const char *name; /* no '/' or '@' in it */
 	int threads;
-	void (*set_up)(void); /* makes everything anew; may be NULL */
+	/* Makes everything anew but atomics: those are restored already. May be NULL. */
+	void (*set_up)(void);
 	void (*run)(int thread);
 	void (*finish)(void); /* checks the state that is left; may be NULL */
 	/*
@@ -107,6 +108,8 @@ bool explore_is_before(const struct explore_operation *a, const struct explore_o
 /* From here on an access to these bytes is a failure, until they are mapped again. */
 void explore_unmap(const volatile void *p, size_t bytes);
 void explore_map(const volatile void *p, size_t bytes);
+/* In set_up: the thread-local atomic is each fiber's own, with its present value at first. */
+void explore_private(volatile void *p, size_t size);
 /* Forgets what it knows of these bytes: they are given to another use by plain stores. */
 void explore_forget(const volatile void *p, size_t bytes);
 /* A plain mark for traces: "pushes node 3". */

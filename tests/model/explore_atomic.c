@@ -20,11 +20,12 @@ static void trace_op(const struct operation *op, const volatile void *p, const c
 void explore_load(struct explore_site *site, const volatile void *p, size_t size, void *ret)
 {
 	struct candidate c[MEMORY_CANDIDATES];
+	const volatile void *direct = memory_direct(p, size);
 	struct operation op;
 	struct store *s;
 
-	if (sched_self < 0) {
-		memory_put(ret, size, memory_get(p, size));
+	if (direct) {
+		memory_put(ret, size, memory_get(direct, size));
 		return;
 	}
 	op = memory_operation(site, p, size, false);
@@ -38,11 +39,12 @@ void explore_load(struct explore_site *site, const volatile void *p, size_t size
 void explore_store(struct explore_site *site, volatile void *p, size_t size, const void *value)
 {
 	struct candidate c[MEMORY_CANDIDATES];
+	volatile void *direct = memory_direct(p, size);
 	struct operation op;
 	struct store *s;
 
-	if (sched_self < 0) {
-		memory_put(p, size, memory_get(value, size));
+	if (direct) {
+		memory_put(direct, size, memory_get(value, size));
 		return;
 	}
 	op = memory_operation(site, p, size, true);
@@ -69,12 +71,14 @@ void explore_rmw(struct explore_site *site, enum explore_rmw kind, volatile void
 {
 	uint64_t mask = size == 8 ? UINT64_MAX : ((uint64_t)1 << (size * 8)) - 1;
 	struct candidate c[MEMORY_CANDIDATES];
-	uint64_t old = memory_get(p, size), right = memory_get(operand, size), value;
+	uint64_t right = memory_get(operand, size), value;
+	volatile void *direct = memory_direct(p, size);
 	struct operation op;
 	struct store *s;
 
-	if (sched_self < 0) {
-		memory_put(p, size, combine(kind, old, right));
+	if (direct) {
+		uint64_t old = memory_get(direct, size);
+		memory_put(direct, size, combine(kind, old, right));
 		memory_put(ret_old, size, old);
 		return;
 	}
@@ -94,11 +98,12 @@ bool explore_cas(struct explore_site *site, bool weak, volatile void *p, size_t 
 {
 	uint64_t want = memory_get(expected, size), value = memory_get(desired, size);
 	struct candidate c[MEMORY_CANDIDATES], chosen;
+	volatile void *direct = memory_direct(p, size);
 	struct operation op;
 
-	if (sched_self < 0) {
-		uint64_t now = memory_get(p, size);
-		memory_put(now == want ? p : expected, size, now == want ? value : now);
+	if (direct) {
+		uint64_t now = memory_get(direct, size);
+		memory_put(now == want ? direct : expected, size, now == want ? value : now);
 		return now == want;
 	}
 	op = memory_operation(site, p, size, true);

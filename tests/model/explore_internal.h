@@ -69,6 +69,10 @@ void memory_begin_execution(const struct explore_limits *limits, int threads);
 /* This thread's knowledge: its own count of events, and of others' events it has seen. */
 uint32_t memory_clock(int thread, int of);
 
+/* ---- explore_undo.c ---- */
+/* Restores every atomic that the last execution changed, static ones of the sources included. */
+void undo_execution(void);
+
 /* ---- explore_sites.c ---- */
 /* The order of the site as weakened. */
 enum explore_order site_order(struct explore_site *site);

@@ -168,6 +168,7 @@ uint64_t memory_get(const volatile void *p, size_t size)
 {
 	switch (size) {
 	case 1: return *(const volatile uint8_t *)p;
+	case 2: return *(const volatile uint16_t *)p;
 	case 4: return *(const volatile uint32_t *)p;
 	case 8: return *(const volatile uint64_t *)p;
 	default: explore_fail("an atomic of %zu bytes", size);
@@ -178,6 +179,7 @@ void memory_put(volatile void *p, size_t size, uint64_t value)
 {
 	switch (size) {
 	case 1: *(volatile uint8_t *)p = (uint8_t)value; break;
+	case 2: *(volatile uint16_t *)p = (uint16_t)value; break;
 	case 4: *(volatile uint32_t *)p = (uint32_t)value; break;
 	case 8: *(volatile uint64_t *)p = value; break;
 	default: explore_fail("an atomic of %zu bytes", size);
@@ -220,6 +222,7 @@ struct operation memory_operation(struct explore_site *site, const volatile void
 		explore_fail("more than %d atomic locations", MEMORY_LOCATIONS);
 	l = &locations[op.location];
 	if (op.location == location_count) {
+		undo_remember((volatile void *)p, size);
 		location_make(l, access.addr, size);
 		location_count++;
 	}

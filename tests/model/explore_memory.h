@@ -71,6 +71,15 @@ struct memory_table {
 };
 /* The address's index, or `count` after having given it that one. */
 unsigned memory_look_up(struct memory_table *table, uintptr_t addr, unsigned count);
+/* Notes the value of an atomic before its first change, so that the next execution can restore it. */
+void undo_remember(volatile void *p, size_t size);
+
+/*
+ * Where an operation that isn't for the modelled memory acts: outside of fibers on the object itself,
+ * on a fiber on its own copy of a private object. NULL: it is for the modelled memory.
+ */
+volatile void *memory_direct(const volatile void *p, size_t size);
+
 /* Forgets the histories of the locations in the range: their values are now what memory holds. */
 void memory_forget(const volatile void *p, size_t bytes);
 

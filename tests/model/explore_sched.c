@@ -243,6 +243,7 @@ static void run_fibers(void)
 
 static void run_scenario(const struct explore_limits *limits)
 {
+	undo_execution();
 	if (scenario->set_up)
 		scenario->set_up();
 	memory_begin_execution(limits, scenario->threads);

@@ -2,7 +2,7 @@
 /*
  * Atomic operations with the memory order in the name. This is the only file that says memory_order_.
  *
- * Owns: nothing; every operation acts on the caller's _Atomic(T) object of 1, 4 or 8 bytes, so that
+ * Owns: nothing; every operation acts on the caller's _Atomic(T) object of 1, 2, 4 or 8 bytes, so that
  * each is lock-free and none needs a library. May be called by: every layer, from any context.
  *
  *   a_load_{rlx,acq,seq}(p)                      a_store_{rlx,rel,seq}(p, v)

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+/* See fake_layers.h. */
+#include "fake_layers.h"
+
+#include <string.h>
+
+#include "base/options.h"
+#include "explore.h"
+#include "heap/core.h"
+#include "os/os.h"
+
+static _Alignas(PAGE_GRANULE_BYTES) char granules[FAKE_GRANULES][PAGE_GRANULE_BYTES];
+static _Alignas(64) struct slab records[FAKE_GRANULES];
+static _Atomic(uint32_t) taken[FAKE_GRANULES];
+
+struct page_arena page_arena;
+struct options options = { .enabled = true };
+
+const struct class heap_classes[CLASS_COUNT] = {
+	[1] = { .bytes = 16,
+		.capacity = 2,
+		.threshold = 1,
+		.magic = UINT32_MAX / 16 + 1,
+		.granules = 1,
+		.batch = 2 },
+	[2] = { .bytes = 32,
+		.capacity = 4,
+		.threshold = 2,
+		.magic = UINT32_MAX / 32 + 1,
+		.granules = 1,
+		.batch = 4 },
+};
+
+void fake_reset(void)
+{
+	memset(records, 0, sizeof(records));
+	memset(granules[0], 0, PAGE_GRANULE_BYTES / 4);
+	for (int i = 1; i < FAKE_GRANULES; i++)
+		memset(granules[i], 0, 128);
+	a_store_rlx(&page_arena.base, (uintptr_t)granules);
+	a_store_rlx(&page_arena.bytes, sizeof(granules));
+	a_store_rlx(&page_arena.records, (uintptr_t)&records[FAKE_GRANULES - 1]);
+}
+
+unsigned fake_granules_taken(void)
+{
+	unsigned count = 0;
+
+	for (int i = 0; i < FAKE_GRANULES; i++)
+		count += a_load_rlx(&taken[i]);
+	return count;
+}
+
+int page_init(void)
+{
+	return 0;
+}
+
+/* The first granule goes to the chunk of heaps and is zero; the others are as they were left. */
+int page_alloc(size_t count, size_t align_bytes, struct page_run *ret_run)
+{
+	EXPLORE_CHECK(count == 1);
+	for (int i = 0; i < FAKE_GRANULES; i++) {
+		uint32_t none = 0;
+		if (a_load_rlx(&taken[i]) || !a_cas_strong_acq(&taken[i], &none, 1))
+			continue;
+		explore_map(granules[i], PAGE_GRANULE_BYTES);
+		*ret_run = (struct page_run){ granules[i], 1, i == 0 };
+		return 0;
+	}
+	return -1;
+}
+
+void page_free(char *base, size_t count)
+{
+	size_t i = (size_t)(base - granules[0]) / PAGE_GRANULE_BYTES;
+
+	EXPLORE_CHECK(count == 1 && base == granules[i]);
+	EXPLORE_CHECK(a_load_rlx(&taken[i]) == 1);
+	explore_unmap(base, PAGE_GRANULE_BYTES);
+	a_store_rel(&taken[i], 0);
+}
+
+void *page_record_lookup(const void *p)
+{
+	return NULL;
+}
+
+void page_record_each(void (*fn)(void *record, void *arg), void *arg)
+{
+	for (int i = 0; i < FAKE_GRANULES; i++)
+		fn(&records[i], arg);
+}
+
+void page_tick(void)
+{
+}
+
+bool page_check(void)
+{
+	return true;
+}
+
+int os_init(void)
+{
+	return 0;
+}
+
+int os_config_load(struct options *o)
+{
+	return 0;
+}
+
+uint64_t os_now_ns(void)
+{
+	return 1;
+}
+
+void os_fatal(const char *line)
+{
+	explore_fail("%s", line);
+}
+
+void *large_alloc(size_t align, size_t size, bool *ret_zeroed)
+{
+	return NULL;
+}
+
+void large_free(struct slab *slab, void *p)
+{
+	explore_fail("no large block was made");
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the heap's sources stand on in the model tests: a page layer of a few granules, an os that does
+ * nothing, and two small size classes: 16 bytes, two blocks a slab, and 32 bytes, four.
+ */
+#pragma once
+
+enum { FAKE_GRANULES = 6 };
+
+/* Makes the memory as if never used. */
+void fake_reset(void);
+
+/* Granules that the heap holds, that of the thread heaps included. */
+unsigned fake_granules_taken(void);
