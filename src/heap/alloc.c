@@ -81,8 +81,8 @@ static void *fine_alloc(struct heap *heap, unsigned class)
 	if (heap->bin[class] == NULL && !bin_refill(heap, class))
 		return NULL;
 	struct block *block = heap->bin[class];
+	block_take(block);
 	heap->bin[class] = block->next;
-	block->key = 0;
 	return block;
 }
 
@@ -99,8 +99,8 @@ void *heap_alloc_class(struct heap *heap, unsigned class, bool *ret_zeroed)
 		*ret_zeroed = fresh && slab->zeroed && heap_classes[class].batch == 1;
 	}
 	struct block *block = slab->free;
+	block_take(block);
 	slab->free = block->next;
-	block->key = 0;
 	a_store_rlx(&slab->used, a_load_rlx(&slab->used) + 1);
 	return block;
 }

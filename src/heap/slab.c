@@ -2,6 +2,7 @@
 /* One slab's life in a heap: made, carved, collected from, opened, given back. See heap/slab.h. */
 #include "base/assert.h"
 #include "heap/core.h"
+#include "heap/fast.h"
 
 /* Granules behind the first name their distance to it, so that any address finds its slab. */
 static void inner_begin(struct slab *slab, unsigned granules)
@@ -59,16 +60,17 @@ bool slab_carve(struct slab *slab)
 	const uint32_t batch = heap_classes[a_load_rlx(&slab->class)].batch;
 	if (count > batch)
 		count = batch;
-	/* Blocks above a page's size are carved one by one and not written, so zero ones stay zero. */
 	struct block *block = slab_block_at(slab, carved);
 	slab->free = block;
 	for (uint32_t i = 1; i < count; i++) {
 		struct block *next = (struct block *)(void *)((char *)block + slab->bytes);
 		block->next = next;
+		block->key = block_key(block);
 		block = next;
 	}
-	if (!slab->zeroed || count > 1)
-		block->next = NULL;
+	/* Both are zero again once the block is taken: what was known to be zero stays so. */
+	block->next = NULL;
+	block->key = block_key(block);
 	a_store_rlx(&slab->carved, carved + count);
 	return true;
 }

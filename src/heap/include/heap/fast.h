@@ -18,6 +18,23 @@ static inline uintptr_t block_key(const void *p)
 	return (uintptr_t)p ^ heap_secret;
 }
 
+/* Ends the process: a block in a free list has lost its key. */
+_Noreturn __attribute__((cold)) void heap_fatal_double_free(void);
+
+/*
+ * A block leaves a free list. Its key is looked at here and not when it is freed: here its cache
+ * line is needed anyway, while a free only stores to it, and a free that waits for a cold line
+ * was measured to double the time of a program with a large live set. So a double free which
+ * is not seen at once (the block is on top of its slab's list) is seen before the block would be given
+ * out a second time.
+ */
+static inline __attribute__((always_inline)) void block_take(struct block *block)
+{
+	if (__builtin_expect(block->key != block_key(block), 0))
+		heap_fatal_double_free();
+	block->key = 0;
+}
+
 __attribute__((noinline)) void *heap_alloc_slow(size_t size);
 __attribute__((noinline)) void heap_free_slow(void *p);
 /* The slab has reached its mark by a local free; the heap is busy and is left. */
@@ -63,7 +80,7 @@ static inline __attribute__((always_inline)) void heap_free_fast(void *p)
 	struct heap *heap = a_load_rlx(&heap_self);
 	const uint64_t rest = a_load_rlx(&heap->state);
 	struct block *block = p;
-	const uintptr_t key = block_key(p);
+	struct block *next = slab->free;
 	/*
 	 * The slab's owner equals the state only if the slab is this heap's and the heap is at rest. The
 	 * product is below the magic only for the start of a block (Lemire, Kaser, Kurz, "Faster
@@ -71,15 +88,15 @@ static inline __attribute__((always_inline)) void heap_free_fast(void *p)
 	 */
 	const uint32_t remainder = (uint32_t)(offset & (PAGE_GRANULE_BYTES - 1)) * slab->magic;
 	if (__builtin_expect(a_load_rlx(&slab->owner) != rest || remainder >= slab->magic ||
-			    block->key == key,
+			    block == next,
 		    0)) {
 		heap_free_slow(p);
 		return;
 	}
 	a_store_rlx(&heap->state, HEAP_BUSY);
 	a_signal_fence();
-	block->next = slab->free;
-	block->key = key;
+	block->next = next;
+	block->key = block_key(p);
 	slab->free = block;
 	const uint32_t used = a_load_rlx(&slab->used) - 1;
 	a_store_rlx(&slab->used, used);
