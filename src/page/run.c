@@ -21,15 +21,16 @@ static unsigned hint_class(size_t n)
 	return k < ARENA_HINTS ? k : ARENA_HINTS - 1;
 }
 
-/* A run at pos is free again: no search that could use it may begin behind it. */
+/*
+ * A run at pos is free again: searches that begin behind it begin a little before it, since it may
+ * complete a run there.
+ */
 static void hints_lower(struct arena *a, size_t pos)
 {
 	for (unsigned k = 0; k < ARENA_HINTS; k++) {
-		/* It may complete a run that begins before it. */
-		size_t reach = (size_t)2 << k;
-		size_t low = pos > reach ? pos - reach : 0;
-		if (a_load_rlx(&a->hints[k]) > low)
-			a_store_rlx(&a->hints[k], (uint32_t)low);
+		size_t reach = ((size_t)2 << k) - 2;
+		if (a_load_rlx(&a->hints[k]) > pos)
+			a_store_rlx(&a->hints[k], (uint32_t)(pos > reach ? pos - reach : 0));
 	}
 }
 
