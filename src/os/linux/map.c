@@ -25,13 +25,45 @@ enum {
 static const int map_private = MAP_PRIVATE | MAP_ANONYMOUS;
 static const int prot_rw = PROT_READ | PROT_WRITE;
 
+/*
+ * The kernel puts an unmapping before any later mapping of the same addresses. The thread sanitizer
+ * sees no raw system calls, so it is told.
+ */
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+
+static char kernel_order;
+
+static void before_unmapping(void)
+{
+	__tsan_release(&kernel_order);
+}
+
+static void after_mapping(void)
+{
+	__tsan_acquire(&kernel_order);
+}
+#else
+static void before_unmapping(void)
+{
+}
+
+static void after_mapping(void)
+{
+}
+#endif
+
 static long map_raw(uintptr_t at, size_t bytes, int prot, int flags)
 {
-	return os_syscall6(SYS_mmap, (long)at, (long)bytes, prot, flags, -1, 0);
+	long base = os_syscall6(SYS_mmap, (long)at, (long)bytes, prot, flags, -1, 0);
+
+	after_mapping();
+	return base;
 }
 
 static int unmap_raw(uintptr_t at, size_t bytes)
 {
+	before_unmapping();
 	return bytes ? (int)os_syscall2(SYS_munmap, (long)at, (long)bytes) : 0;
 }
 
@@ -164,8 +196,10 @@ void *os_linux_move(void *old, size_t old_bytes, void *dst, size_t new_bytes, bo
 		flags |= MREMAP_FIXED;
 	if (keep_old)
 		flags |= OS_MREMAP_DONTUNMAP;
+	before_unmapping();
 	ret = os_syscall5(SYS_mremap, (long)old, (long)old_bytes, (long)new_bytes, flags,
 		(long)dst);
+	after_mapping();
 	return os_syscall_failed(ret) ? NULL : (void *)ret;
 }
 
@@ -173,6 +207,7 @@ int os_linux_grow(void *base, size_t old_bytes, size_t new_bytes)
 {
 	long ret = os_syscall5(SYS_mremap, (long)base, (long)old_bytes, (long)new_bytes, 0, 0);
 
+	after_mapping();
 	return os_syscall_failed(ret) ? -ENOMEM : 0;
 }
 
