@@ -2,8 +2,8 @@
 """A Redis server under load, on a Unix socket in the temporary directory.
 
 The server is filled by redis-cli with generated commands, then loaded by redis-benchmark. What must
-agree is the digest that the server computes over all its data. Then everything is deleted, and after
-two idle seconds the memory that the server still holds is read.
+agree is the digest that the server computes over all its data. Then everything is deleted, and
+after two idle seconds the memory that the server still holds is read.
 """
 import os
 import re

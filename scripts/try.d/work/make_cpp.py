@@ -29,7 +29,11 @@ template <typename... T> struct Chain<0, T...> {};
 """
 
 PART = """
-struct Item{n} {{ std::string name; long value[{size}]; bool operator<(const Item{n} &o) const {{ return name < o.name; }} }};
+struct Item{n} {{
+	std::string name;
+	long value[{size}];
+	bool operator<(const Item{n} &o) const {{ return name < o.name; }}
+}};
 using Table{n} = std::map<std::string, std::vector<std::shared_ptr<Item{n}>>>;
 static long part{n}(std::istream &in)
 {{
@@ -66,7 +70,8 @@ def main():
     for n in range(parts):
         text.append(PART.format(n=n, size=n % 5 + 2, depth=n + 10, links=n % 4 + 2))
     calls = " + ".join("part%d(in)" % n for n in range(parts))
-    text.append("\nint main()\n{\n\tstd::istringstream in;\n\tstd::cout << %s << '\\n';\n}\n" % calls)
+    text.append("\nint main()\n{\n\tstd::istringstream in;\n\tstd::cout << %s << '\\n';\n}\n"
+                % calls)
     sys.stdout.write("".join(text))
 
 
