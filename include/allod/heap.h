@@ -199,7 +199,7 @@ void *allod_aligned_alloc(size_t alignment, size_t size) ALLOD_NOTHROW ALLOD_ATT
  *
  * alignment: bytes, a power of two and a multiple of sizeof(void *).
  * size:    bytes; 0 as for allod_malloc().
- * Returns: 0, or an error number. errno is kept in either case.
+ * Returns: 0, or an error number. errno is set too for ENOMEM, as by glibc, and kept otherwise.
  * Errors:  EINVAL: no such alignment. ENOMEM: as for allod_malloc().
  * Safety:  any thread, signal handlers.
  * Since:   0.1.

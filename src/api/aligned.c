@@ -14,19 +14,19 @@ FACE_EXPORT void *FACE(aligned_alloc)(size_t alignment, size_t size)
 	return heap_alloc_aligned(alignment, size);
 }
 
-/* POSIX: the result is the return value; errno and, on failure, *ret_block stay as they are. */
+/*
+ * POSIX: the error is the return value, and *ret_block stays as it is. For want of memory errno is
+ * ENOMEM as well: glibc's is, and programs have come to look there.
+ */
 FACE_EXPORT int FACE(posix_memalign)(void **ret_block, size_t alignment, size_t size)
 {
-	int saved_errno = errno;
 	void *block;
 
 	if (!face_is_power_of_two(alignment) || alignment % sizeof(void *) != 0)
 		return EINVAL;
 	block = heap_alloc_aligned(alignment, size);
-	if (block == NULL) {
-		errno = saved_errno;
+	if (block == NULL)
 		return ENOMEM;
-	}
 	*ret_block = block;
 	return 0;
 }

@@ -224,3 +224,30 @@ TEST_TIMEOUT(statistics_while_threads_allocate, 60)
 		CHECK_EQ(pthread_join(threads[i], NULL), 0);
 	fclose(f);
 }
+
+static void *churn_main(void *arg)
+{
+	M(free)(opaque(M(malloc)(32)));
+	M(free)(opaque(M(malloc)(5000)));
+	return opaque(M(malloc)(32));
+}
+
+/* What a thread leaves behind must not add up: neither blocks nor the heap that it had. */
+TEST_TIMEOUT(threads_that_end_leave_nothing, 60)
+{
+	struct mallinfo2 before, after;
+
+	for (size_t i = 0; i < 6000; i++) {
+		pthread_t thread;
+		void *block;
+
+		if (i == 1000)
+			before = M(mallinfo2)();
+		CHECK_EQ(pthread_create(&thread, NULL, churn_main, NULL), 0);
+		CHECK_EQ(pthread_join(thread, &block), 0);
+		M(free)(block);
+	}
+	after = M(mallinfo2)();
+	CHECK(after.uordblks <= before.uordblks + 65536);
+	CHECK(after.arena <= before.arena + ((size_t)4 << 20));
+}
