@@ -32,6 +32,7 @@ static void thread_exit(void *arg)
 		return;
 	a_store_rlx(&heap_self, &heap_gone);
 	heap_release(heap);
+	page_thread_exit();
 }
 
 void heap_thread_init(void)

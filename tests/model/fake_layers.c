@@ -96,6 +96,10 @@ void page_tick(void)
 {
 }
 
+void page_thread_exit(void)
+{
+}
+
 bool page_check(void)
 {
 	return true;
