@@ -74,8 +74,9 @@ bool remote_adopt(struct slab *slab, uint32_t owner, bool holds_link, struct blo
 		if (!holds_link)
 			next |= word & WORD_LISTED;
 		/* [heap.2] acq: takes over the fields that the last owner released by remote_open(),
-		 * and [heap.1] acq: the blocks that remote_push() published. */
-	} while (!a_cas_weak_acq(&slab->word, &word, next));
+		 * [heap.1] acq: the blocks that remote_push() published, and [heap.3] rel: who reads
+		 * the owner's id in remote_push() finds its heap by heap_at(). */
+	} while (!a_cas_weak_acqrel(&slab->word, &word, next));
 	*ret_list = word_head(word) ? slab_block_at(slab, word_head(word) - 1) : NULL;
 	*ret_count = word_count(word);
 	return true;
