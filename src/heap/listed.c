@@ -53,10 +53,15 @@ static void link_reroute(struct slab *slab)
 		list_pending(slab, word_owner(word));
 }
 
+/*
+ * Ends when the heap is active again: its new thread drains the rest, and what is put back here for
+ * that thread would come up again and again until it does.
+ */
 void heap_reroute_pending(struct heap *heap)
 {
 	uint32_t index;
-	while ((index = stack_pop(&heap->pending, slab_link)) != STACK_EMPTY)
+	while (!a_load_rlx(&heap->active) &&
+		(index = stack_pop(&heap->pending, slab_link)) != STACK_EMPTY)
 		link_reroute(page_record_at(index));
 }
 
