@@ -154,8 +154,8 @@ static int process_madvise(struct format *value)
 }
 
 const struct probe probes_memory[] = {
-	{ "mremap-dontunmap", "moving a block's pages out of a range that stays mapped",
-		"the range is mapped anew after each move", mremap_dontunmap },
+	{ "mremap-dontunmap", "a large block grows by moving its pages", "it grows by copying",
+		mremap_dontunmap },
 	{ "madv-free", "idle memory is given up lazily, so that it never causes an OOM kill",
 		"idle memory is given back at once", madv_free },
 	{ "madv-populate-write", "many pages are made present in one call",
