@@ -39,6 +39,8 @@ static struct slab *slab_next(struct heap *heap, unsigned class)
 		slab = slab_take_available(heap, class);
 	if (slab == NULL)
 		slab = slab_take_attached(heap, class);
+	if (slab == NULL && heap_seize_idle(heap))
+		slab = slab_take_available(heap, class);
 	if (slab == NULL) {
 		page_tick();
 		slab = slab_create(heap, class);

@@ -3,6 +3,8 @@
  * A heap's slabs beside the current ones. Each class has a list, slabs worth taking from first; a
  * slab is worth it from its class's threshold of free blocks on, so that a refill finds more than one
  * block. The slab's mark is the value of `used` at which its owner's next free has to look at it.
+ *
+ * The lists are the own thread's, but another thread may take them whole from an idle heap (seize.c).
  */
 #include "base/assert.h"
 #include "heap/core.h"
@@ -26,24 +28,56 @@ static void list_remove(struct slab_list *list, struct slab *slab)
 	*(slab->next ? &slab->next->prev : &list->last) = slab->prev;
 }
 
-void slab_attach(struct heap *heap, struct slab *slab)
+/*
+ * Enters the heap's lists, which another thread may be about to take: it sets `seized`, then looks at
+ * `listing` behind os_barrier(), so one of the two sees the other. False: keep off the lists.
+ */
+static bool lists_enter(struct heap *heap)
 {
-	const unsigned class = a_load_rlx(&slab->class);
+	a_store_rlx(&heap->listing, 1);
+	a_signal_fence();
+	/* [heap.8] acq: sees the lists as the last taker left them; pairs with seize(). */
+	if (a_load_acq(&heap->seized) == 0)
+		return true;
+	a_store_rlx(&heap->listing, 0);
+	return false;
+}
+
+static void lists_leave(struct heap *heap)
+{
+	a_signal_fence();
+	/* [heap.8] rel: the lists are whole again; pairs with seize(). */
+	a_store_rel(&heap->listing, 0);
+}
+
+static void attach(struct heap *heap, struct slab *slab)
+{
 	const bool usable = slab_is_usable(slab);
 	slab->mark = usable ? 0 : slab->capacity - slab_threshold(slab);
 	slab->attached = true;
-	list_insert(&heap->attached[class], slab, usable);
-	heap->attached_count[class]++;
+	list_insert(&heap->attached[a_load_rlx(&slab->class)], slab, usable);
+	a_store_rlx(&heap->attached_count, a_load_rlx(&heap->attached_count) + 1);
 }
 
-void slab_detach(struct heap *heap, struct slab *slab)
+static void detach(struct heap *heap, struct slab *slab)
 {
-	const unsigned class = a_load_rlx(&slab->class);
 	ASSERT(slab->attached);
-	list_remove(&heap->attached[class], slab);
-	heap->attached_count[class]--;
+	list_remove(&heap->attached[a_load_rlx(&slab->class)], slab);
+	a_store_rlx(&heap->attached_count, a_load_rlx(&heap->attached_count) - 1);
 	slab->attached = false;
 	slab->mark = UINT32_MAX;
+}
+
+void slab_attach(struct heap *heap, struct slab *slab)
+{
+	if (a_load_rlx(&slab->used) == 0) {
+		slab_destroy(slab);
+	} else if (lists_enter(heap)) {
+		attach(heap, slab);
+		lists_leave(heap);
+	} else {
+		slab_open(slab);
+	}
 }
 
 /* Of the current slabs above a granule, one may stay empty: its next use is likely and cheap. */
@@ -60,6 +94,17 @@ static void spare_replace(struct heap *heap, struct slab *slab)
 	slab_destroy(old);
 }
 
+/* Moves an attached slab to where its `used` says; true if it left the list because it is empty. */
+static bool list_update(struct heap *heap, struct slab *slab)
+{
+	const bool empty = a_load_rlx(&slab->used) == 0;
+	if (empty || (slab->mark != 0 && slab_is_usable(slab)))
+		detach(heap, slab);
+	if (!empty && !slab->attached)
+		attach(heap, slab);
+	return empty;
+}
+
 void slab_relieved(struct heap *heap, struct slab *slab)
 {
 	if (!slab->attached) {
@@ -67,20 +112,56 @@ void slab_relieved(struct heap *heap, struct slab *slab)
 			spare_replace(heap, slab);
 		return;
 	}
-	if (a_load_rlx(&slab->used) == 0) {
-		slab_detach(heap, slab);
+	if (!lists_enter(heap)) {
+		heap->recheck = true;
+		return;
+	}
+	const bool empty = list_update(heap, slab);
+	lists_leave(heap);
+	if (empty)
 		slab_destroy(slab);
-	} else if (slab->mark != 0 && slab_is_usable(slab)) {
-		slab_detach(heap, slab);
-		slab_attach(heap, slab);
+}
+
+/* Puts the lists in order after a time in which they could not be entered. */
+static void lists_recheck(struct heap *heap)
+{
+	heap->recheck = false;
+	for (unsigned class = 1; class < CLASS_COUNT; class ++) {
+		struct slab *next;
+		for (struct slab *slab = heap->attached[class].first; slab != NULL; slab = next) {
+			next = slab->next;
+			if (list_update(heap, slab))
+				slab_destroy(slab);
+		}
 	}
 }
 
 struct slab *slab_take_attached(struct heap *heap, unsigned class)
 {
-	struct slab *slab = heap->attached[class].first;
-	if (slab == NULL || slab->mark != 0)
+	if (a_load_rlx(&heap->attached_count) == 0 || !lists_enter(heap))
 		return NULL;
-	slab_detach(heap, slab);
+	if (heap->recheck)
+		lists_recheck(heap);
+	struct slab *slab = heap->attached[class].first;
+	if (slab != NULL && slab->mark == 0)
+		detach(heap, slab);
+	else
+		slab = NULL;
+	lists_leave(heap);
 	return slab;
+}
+
+void slab_open_attached(struct heap *heap)
+{
+	if (a_load_rlx(&heap->attached_count) == 0 || !lists_enter(heap))
+		return;
+	heap->recheck = false;
+	for (unsigned class = 1; class < CLASS_COUNT; class ++) {
+		struct slab *slab;
+		while ((slab = heap->attached[class].first) != NULL) {
+			detach(heap, slab);
+			slab_open(slab);
+		}
+	}
+	lists_leave(heap);
 }

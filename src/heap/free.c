@@ -49,12 +49,16 @@ void heap_free_at_mark(struct heap *heap, struct slab *slab)
 }
 
 /*
- * Whether the heap takes an open slab in which it frees a block: then its next frees there need no atomic
- * operation. Only if the thread allocates in this class, for else it would never use the memory.
+ * Takes an open slab into which a block is freed: the next frees there need no atomic operation then.
+ * Only if the thread allocates in this class, for else it would never use the memory.
  */
-static bool slab_is_wanted(const struct heap *heap, unsigned class)
+static bool free_by_adopting(struct heap *heap, struct slab *slab, struct block *block)
 {
-	return heap->current[class] != NULL && heap->attached_count[class] < HEAP_ATTACHED_MAX;
+	if (heap->current[a_load_rlx(&slab->class)] == NULL || !slab_adopt(heap, slab))
+		return false;
+	free_local(heap, slab, block);
+	slab_attach(heap, slab);
+	return true;
 }
 
 /* Frees by the thread's own heap if it holds the slab or can take it; false when it is for others. */
@@ -64,15 +68,10 @@ static bool free_by_own(struct slab *slab, struct block *block, uint64_t word)
 	if (heap == NULL)
 		return false;
 	bool done = true;
-	if (heap_holds(heap, slab)) {
+	if (heap_touch(heap, slab))
 		free_local(heap, slab, block);
-	} else if (word_state(word) == SLAB_OPEN &&
-		slab_is_wanted(heap, a_load_rlx(&slab->class)) && slab_adopt(heap, slab)) {
-		slab_attach(heap, slab);
-		free_local(heap, slab, block);
-	} else {
-		done = false;
-	}
+	else
+		done = word_state(word) == SLAB_OPEN && free_by_adopting(heap, slab, block);
 	heap_leave(heap);
 	return done;
 }

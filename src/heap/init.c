@@ -26,6 +26,7 @@ static void start(void)
 {
 	os_init();
 	os_config_load(&options);
+	os_barrier_register();
 	heap_secret = secret_make();
 	if (!options.enabled && heap_libc != NULL)
 		a_store_rlx(&delegate, heap_libc());

@@ -129,7 +129,7 @@ bool slab_drain_pending(struct heap *heap)
 	uint32_t index;
 	while ((index = stack_pop(&heap->pending, slab_link)) != STACK_EMPTY) {
 		struct slab *slab = page_record_at(index);
-		if (heap_holds(heap, slab))
+		if (heap_touch(heap, slab))
 			link_collect(heap, slab);
 		else
 			link_reroute(slab);
@@ -143,7 +143,7 @@ struct slab *slab_take_available(struct heap *heap, unsigned class)
 	uint32_t index;
 	while ((index = stack_pop(&available[class], slab_link)) != STACK_EMPTY) {
 		struct slab *slab = page_record_at(index);
-		if (heap_holds(heap, slab)) {
+		if (heap_touch(heap, slab)) {
 			link_collect(heap, slab);
 			continue;
 		}

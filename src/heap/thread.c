@@ -44,11 +44,22 @@ void heap_thread_init(void)
 struct heap *heap_enter_own(void)
 {
 	struct heap *heap = a_load_rlx(&heap_self);
-	if (a_load_rlx(&heap->state) == HEAP_BUSY)
+	if (heap_is_busy(a_load_rlx(&heap->state)))
 		return NULL;
 	a_store_rlx(&heap->state, HEAP_BUSY);
 	a_signal_fence();
+	a_store_rlx(&heap->slow_calls, a_load_rlx(&heap->slow_calls) + 1);
 	return heap;
+}
+
+bool heap_touch(struct heap *heap, const struct slab *slab)
+{
+	const uint64_t touched = (uint64_t)page_record_index(slab) + 1;
+	/* [heap.7] rel: what was done to the slab before is done; pairs with seize_slabs(). */
+	a_store_rel(&heap->state, touched << 32 | HEAP_BUSY);
+	/* Against os_barrier() of seize.c, which makes it a full fence. */
+	a_signal_fence();
+	return heap_holds(heap, slab);
 }
 
 /* The thread's first call, or one that interrupted another. */
@@ -80,7 +91,8 @@ void heap_leave(struct heap *heap)
 		return;
 	}
 	a_signal_fence();
-	a_store_rlx(&heap->state, heap->rest);
+	/* [heap.7] rel: what was done inside is done; pairs with seize_slabs(). */
+	a_store_rel(&heap->state, heap->rest);
 }
 
 /* Moves the blocks of the bin back to their slab, which is the current one. */
@@ -114,13 +126,9 @@ void heap_open_slabs(struct heap *heap)
 	for (unsigned class = 1; class < CLASS_COUNT; class ++) {
 		if (heap->current[class] != NULL)
 			current_close(heap, class);
-		struct slab *slab;
-		while ((slab = heap->attached[class].first) != NULL) {
-			slab_detach(heap, slab);
-			slab_open(slab);
-		}
 	}
 	heap->spare = NULL;
+	slab_open_attached(heap);
 }
 
 void heap_release(struct heap *heap)

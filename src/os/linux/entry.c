@@ -85,6 +85,16 @@ int os_wipe_on_fork(void *base, size_t bytes)
 	return os_linux_wipe_on_fork(base, bytes);
 }
 
+void os_barrier_register(void)
+{
+	os_linux_barrier_register();
+}
+
+int os_barrier(void)
+{
+	return os_linux_barrier();
+}
+
 uint64_t os_now_ns(void)
 {
 	return os_linux_now_ns();

@@ -23,6 +23,8 @@ void *os_linux_move(void *old, size_t old_bytes, void *dst, size_t new_bytes, bo
 int os_linux_grow(void *base, size_t old_bytes, size_t new_bytes);
 int os_linux_huge(void *base, size_t bytes, bool on);
 int os_linux_populate(void *base, size_t bytes);
+void os_linux_barrier_register(void);
+int os_linux_barrier(void);
 int os_linux_name(void *base, size_t bytes, const char *name);
 int os_linux_wipe_on_fork(void *base, size_t bytes);
 

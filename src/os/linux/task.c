@@ -46,35 +46,20 @@ enum {
 	stack_map_bytes = guard_bytes + stack_bytes,
 };
 
-/* ThreadSanitizer keeps its state of the running thread in thread-local storage. */
-#if defined(__SANITIZE_THREAD__)
-static const bool has_tsan = true;
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-static const bool has_tsan = true;
-#else
-static const bool has_tsan = false;
-#endif
-#else
-static const bool has_tsan = false;
-#endif
-
 /*
- * A task that was killed leaves its frames marked in AddressSanitizer's shadow, where the next one
- * would stumble over them.
+ * The sanitizers keep state of the running thread in thread-local storage, and have locks, which a
+ * task that is killed amid an instrumented access would hold for ever.
  */
-#if defined(__SANITIZE_ADDRESS__)
-#define HAS_ASAN 1
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+static const bool has_sanitizer = true;
 #elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define HAS_ASAN 1
-#endif
-#endif
-#ifdef HAS_ASAN
-void __asan_unpoison_memory_region(const volatile void *base, size_t bytes);
-#define stack_unpoison(base, bytes) __asan_unpoison_memory_region(base, bytes)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+static const bool has_sanitizer = true;
 #else
-#define stack_unpoison(base, bytes) ((void)0)
+static const bool has_sanitizer = false;
+#endif
+#else
+static const bool has_sanitizer = false;
 #endif
 
 /*
@@ -121,7 +106,7 @@ static bool children_go_elsewhere(void)
 
 static int start_refused(const struct os_task *task)
 {
-	if (has_tsan || os_facts()->under_valgrind)
+	if (has_sanitizer || os_facts()->under_valgrind)
 		return -ENOTSUP;
 	if (a_load_rlx(&task->stop) || sandboxed_since_start())
 		return -EPERM;
@@ -208,7 +193,6 @@ static long clone_blocked(struct os_task *task)
 	};
 	long ret;
 
-	stack_unpoison(task->stack + guard_bytes, stack_bytes);
 	memset(tls - tls_room_bytes, 0, 2 * tls_room_bytes);
 	/* Where x86-64 finds its own thread pointer. */
 	((char **)tls)[0] = tls;

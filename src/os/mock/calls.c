@@ -114,6 +114,18 @@ int os_name(void *base, size_t bytes, const char *name)
 	return mock_record(OS_CALL_NAME, base, bytes, ret ? ret : os_linux_name(base, bytes, name));
 }
 
+void os_barrier_register(void)
+{
+	os_linux_barrier_register();
+}
+
+int os_barrier(void)
+{
+	int ret = mock_enter(OS_CALL_BARRIER);
+
+	return mock_record(OS_CALL_BARRIER, NULL, 0, ret ? ret : os_linux_barrier());
+}
+
 static ssize_t file_read(const char *path, char *buf, size_t cap)
 {
 	const char *text = mock_file_text(path);

@@ -53,6 +53,7 @@ static const char *const call_names[OS_CALL_KINDS] = {
 	[OS_CALL_HUGE] = "huge",
 	[OS_CALL_POPULATE] = "populate",
 	[OS_CALL_NAME] = "name",
+	[OS_CALL_BARRIER] = "barrier",
 	[OS_CALL_WIPE_ON_FORK] = "wipe_on_fork",
 	[OS_CALL_FILE_READ] = "file_read",
 	[OS_CALL_TASK_START] = "task_start",

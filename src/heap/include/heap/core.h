@@ -32,12 +32,17 @@ static inline uint32_t slab_free_count(const struct slab *slab)
 
 /* attached.c: a heap's slabs beside the current ones. */
 
+/* Puts a slab of the heap beside its current ones; one that holds no block is given back instead. */
 void slab_attach(struct heap *heap, struct slab *slab);
-void slab_detach(struct heap *heap, struct slab *slab);
+/* Opens all of them, unless another thread is doing so. */
+void slab_open_attached(struct heap *heap);
 /* After `used` has fallen: gives back, or moves to the front, as is due. */
 void slab_relieved(struct heap *heap, struct slab *slab);
 /* The attached slab of the class most worth taking from, detached; NULL when none is. */
 struct slab *slab_take_attached(struct heap *heap, unsigned class);
+
+/* seize.c: takes the attached slabs of heaps that have been idle for a while; false when there were none. */
+bool heap_seize_idle(const struct heap *self);
 
 /* listed.c: the stacks of slabs that have blocks to take. */
 

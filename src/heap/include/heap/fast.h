@@ -75,27 +75,29 @@ static inline __attribute__((always_inline)) void heap_free_fast(void *p)
 		heap_free_slow(p);
 		return;
 	}
-	struct slab *slab = (struct slab *)(a_load_rlx(&page_arena.records) -
-		((offset >> PAGE_GRANULE_SHIFT) << PAGE_RECORD_SHIFT));
+	const uintptr_t index = offset >> PAGE_GRANULE_SHIFT;
+	struct slab *slab =
+		(struct slab *)(a_load_rlx(&page_arena.records) - (index << PAGE_RECORD_SHIFT));
 	struct heap *heap = a_load_rlx(&heap_self);
 	const uint64_t rest = a_load_rlx(&heap->state);
+	/* The name of the slab comes first, then the look at its owner: see seize.c. */
+	a_store_rlx(&heap->state, (index + 1) << 32 | HEAP_BUSY);
+	a_signal_fence();
 	struct block *block = p;
-	struct block *next = slab->free;
 	/*
-	 * The slab's owner equals the state only if the slab is this heap's and the heap is at rest. The
+	 * The slab's owner equals the state only if the slab is this heap's and the heap was at rest. The
 	 * product is below the magic only for the start of a block (Lemire, Kaser, Kurz, "Faster
 	 * remainder by direct computation", 2019); a slab of several granules has magic 0.
 	 */
 	const uint32_t remainder = (uint32_t)(offset & (PAGE_GRANULE_BYTES - 1)) * slab->magic;
 	if (__builtin_expect(a_load_rlx(&slab->owner) != rest || remainder >= slab->magic ||
-			    block == next,
+			    block == slab->free,
 		    0)) {
+		a_store_rlx(&heap->state, rest);
 		heap_free_slow(p);
 		return;
 	}
-	a_store_rlx(&heap->state, HEAP_BUSY);
-	a_signal_fence();
-	block->next = next;
+	block->next = slab->free;
 	block->key = block_key(p);
 	slab->free = block;
 	const uint32_t used = a_load_rlx(&slab->used) - 1;
@@ -104,6 +106,6 @@ static inline __attribute__((always_inline)) void heap_free_fast(void *p)
 		heap_free_at_mark(heap, slab);
 		return;
 	}
-	a_signal_fence();
-	a_store_rlx(&heap->state, rest);
+	/* [heap.7] rel: what was done to the slab is done; pairs with seize_slabs(). */
+	a_store_rel(&heap->state, rest);
 }

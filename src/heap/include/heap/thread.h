@@ -6,16 +6,18 @@
  * A heap is type-stable memory named by an id. It is FREE in the pool, or ACTIVE and then private to the
  * thread (or to the one operation) that took it, except for `pending`, which anyone pushes to.
  *
- * Entering: `state` is the heap's rest value while the thread is outside its heap, and HEAP_BUSY while it
- * is inside. It is stored and read by its own thread only, so a compiler fence orders it. A signal
+ * Entering: `state` is the heap's rest value while the thread is outside its heap; inside, its low half is
+ * HEAP_BUSY, and its high half names the slab that a free works on (its record's index plus one) or
+ * is 0. It is stored and read by its own thread, so a compiler fence orders it; another thread reads it only
+ * behind os_barrier() (seize.c), or in the child of a fork. A signal
  * handler that finds its thread inside uses another heap from the pool for that one operation, and so does
  * a destructor that runs after the thread gave its heap back. A handler that never returns (longjmp)
  * leaves its heap busy, and the thread goes on by the pool: slower, and correct. In the child of a fork
  * the mark tells which heaps of vanished threads were at rest: fork's snapshot holds each
  * thread's stores up to some point in program order, and none later.
  *
- * The rest value holds the limit of fine classes that the fast path serves: HEAP_BUSY's is 1, so that one
- * comparison on the fast path covers the size, the mark and a thread that has no heap yet.
+ * The low half of the rest value is the limit of fine classes that the fast path serves: HEAP_BUSY is 1, so
+ * that one comparison on the fast path covers the size, the mark and a thread that has no heap yet.
  */
 #pragma once
 
@@ -25,12 +27,6 @@
 #define HEAP_BUSY ((uint64_t)1)
 #define HEAP_ID_BITS 20
 #define HEAP_BYTES ((size_t)4096)
-
-/*
- * Slabs beside the current one that a heap keeps per class, to free into them without an atomic
- * operation. The bound is on what an idle or stopped thread keeps from the others.
- */
-#define HEAP_ATTACHED_MAX 16
 
 struct slab_list {
 	struct slab *first;
@@ -43,13 +39,18 @@ struct heap {
 		*bin[CLASS_FINE_COUNT];    /* own thread only: blocks of current[i]; bin[0] empty */
 	struct slab *current[CLASS_COUNT]; /* own thread only, as all that follows */
 	struct slab_list attached[CLASS_COUNT]; /* slabs worth taking from first */
-	uint16_t attached_count[CLASS_COUNT];
+	_Atomic(uint32_t) attached_count;       /* who has the lists writes it */
+	bool recheck; /* the lists are out of order: something happened while they were seized */
 	struct slab *spare; /* hint: the one current slab above a granule kept empty */
 	uint64_t rest;
 	uint32_t id;              /* const once made; never 0 */
 	_Atomic(uint32_t) active; /* held by a thread or an operation */
 	_Atomic(uint32_t) pool_link;
-	struct stack pending; /* anyone: slabs of this heap with frees to collect */
+	_Atomic(uint32_t) listing; /* own thread writes: it is inside its lists of attached slabs */
+	_Atomic(uint32_t) seized;  /* another thread is taking those (seize.c) */
+	_Atomic(uint32_t) slow_calls; /* own thread writes: how often it came by the slow path */
+	_Atomic(uint32_t) slow_calls_seen; /* seize.c: at the last look */
+	struct stack pending;              /* anyone: slabs of this heap with frees to collect */
 };
 
 _Static_assert(sizeof(struct heap) <= HEAP_BYTES, "heaps lie at multiples of HEAP_BYTES");
@@ -58,6 +59,11 @@ _Static_assert(sizeof(struct heap) <= HEAP_BYTES, "heaps lie at multiples of HEA
 extern __thread _Atomic(struct heap *) heap_self;
 extern struct heap heap_none;
 extern struct heap heap_gone;
+
+static inline bool heap_is_busy(uint64_t state)
+{
+	return (uint32_t)state == HEAP_BUSY;
+}
 
 /* Whether the heap, which the caller is inside of, holds the slab. */
 static inline bool heap_holds(const struct heap *heap, const struct slab *slab)
@@ -79,6 +85,8 @@ struct heap *heap_enter(void);
 void heap_leave(struct heap *heap);
 /* The calling thread's heap if it is at rest, now busy; else NULL. */
 struct heap *heap_enter_own(void);
+/* Whether the heap holds the slab; if so, nobody else touches it until the next call or heap_leave(). */
+bool heap_touch(struct heap *heap, const struct slab *slab);
 /* Opens all slabs of a heap that the caller holds, and puts it into the pool. */
 void heap_release(struct heap *heap);
 /* The first half of it: the heap stays the caller's, without slabs. */

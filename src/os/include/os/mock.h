@@ -30,6 +30,7 @@ enum os_call {
 	OS_CALL_POPULATE,
 	OS_CALL_NAME,
 	OS_CALL_WIPE_ON_FORK,
+	OS_CALL_BARRIER,
 	OS_CALL_FILE_READ,
 	OS_CALL_TASK_START,
 	OS_CALL_KINDS, /* how many kinds there are */

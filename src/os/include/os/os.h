@@ -140,6 +140,17 @@ int os_name(void *base, size_t bytes, const char *name);
 int os_wipe_on_fork(void *base, size_t bytes);
 
 /*
+ * A barrier for all threads
+ *
+ * After os_barrier() has returned 0, every other thread of the process has passed a full memory barrier
+ * since the call began, or was not running. So a protocol with one frequent and one rare side
+ * needs a compiler fence on the frequent one. Waits for no thread. A negative errno where the kernel lacks
+ * it, or the process has put itself under seccomp since its start.
+ */
+void os_barrier_register(void); /* once, while the process has one thread: later it takes milliseconds */
+int os_barrier(void);
+
+/*
  * Time and identity
  */
 
@@ -234,7 +245,7 @@ struct os_task {
 /*
  * Starts the task, which runs fn(arg) and ends when that returns. The struct is zero at first and
  * lives as long as the process. -EALREADY: it is running, or another caller is just starting it.
- * -ENOTSUP: never tried here (valgrind, ThreadSanitizer), or its owner's end could not be noticed.
+ * -ENOTSUP: never tried here (valgrind, a sanitizer), or its owner's end could not be noticed.
  * -EPERM: the process has put itself under seccomp since its start, so trying might kill it, or
  * os_task_stop() was called. Other values, -EAGAIN, -ENOMEM, -ENOSYS: the system refuses. The caller
  * does without. May be called again after the task has ended.

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Taking the attached slabs of a heap whose thread is idle or stopped, so that their free blocks are usable
+ * by others: they are opened, and listed with their class.
+ *
+ * operations: heap_seize_idle(). synchronization: any thread, against the heap's own thread inside any
+ * operation. The own thread pays compiler fences only; os_barrier() makes them full ones when this file
+ * runs. Two claims, each of the form "I set, barrier, I look; you set, fence, you look":
+ *   the lists   `seized` here, `listing` there. Seen listing: give up. Else the lists are ours
+ *               until `seized` is taken back, and the thread keeps off them meanwhile.
+ *   each slab   `owner` taken away here; there `state` is busy, with the name of the slab, before
+ *               `owner` is looked at. Every later free sees that the slab is not the heap's and
+ *               pushes to its word. The one slab that the state names may be under work: it stays.
+ * linearization: remote_open() of each slab. ordering: the state's release and our acquire hand over
+ * what the thread did to its slabs. progress: nobody waits; a thread stopped in here leaves the heap seized,
+ * and it works on without attached slabs. Where os_barrier() does not exist nothing is taken.
+ */
+#include "base/assert.h"
+#include "heap/core.h"
+#include "os/os.h"
+
+/* A heap without a slow call between two looks this far apart counts as idle. */
+#define IDLE_NS ((uint64_t)250 * 1000 * 1000)
+
+static _Atomic(uint64_t) next_look_ns;
+
+static void set_owners(struct heap *heap, uint64_t owner)
+{
+	for (unsigned class = 1; class < CLASS_COUNT; class ++) {
+		struct slab *slab = heap->attached[class].first;
+		for (; slab != NULL; slab = slab->next)
+			a_store_rlx(&slab->owner, owner);
+	}
+}
+
+/* Opens every slab of one list but `touched`, which remains; returns how many remain. */
+static uint32_t open_list(struct heap *heap, struct slab_list *list, const struct slab *touched)
+{
+	struct slab *slab = list->first;
+	struct slab *next;
+	*list = (struct slab_list){ NULL, NULL };
+	for (; slab != NULL; slab = next) {
+		next = slab->next;
+		if (slab == touched) {
+			slab->next = NULL;
+			slab->prev = NULL;
+			*list = (struct slab_list){ slab, slab };
+			a_store_rlx(&slab->owner, heap->rest);
+		} else {
+			slab->attached = false;
+			slab_open(slab);
+		}
+	}
+	return list->first != NULL;
+}
+
+static void open_all(struct heap *heap, const struct slab *touched)
+{
+	uint32_t count = 0;
+	for (unsigned class = 1; class < CLASS_COUNT; class ++)
+		count += open_list(heap, &heap->attached[class], touched);
+	a_store_rlx(&heap->attached_count, count);
+}
+
+/* The lists are ours; takes the slabs' fields from the own thread, and opens them. */
+static bool seize_slabs(struct heap *heap)
+{
+	set_owners(heap, 0);
+	if (os_barrier() != 0) {
+		set_owners(heap, heap->rest);
+		return false;
+	}
+	/* [heap.7] acq: sees all that the thread did to its slabs; pairs with heap_leave(). */
+	const uint64_t state = a_load_acq(&heap->state);
+	const uint32_t index = (uint32_t)(state >> 32);
+	const bool touches = heap_is_busy(state) && index != 0;
+	open_all(heap, touches ? page_record_at(index - 1) : NULL);
+	return true;
+}
+
+static bool seize(struct heap *heap)
+{
+	uint32_t none = 0;
+	/* [heap.8] acq: sees the lists as the last taker left them. */
+	if (!a_cas_strong_acq(&heap->seized, &none, 1))
+		return false;
+	bool done = false;
+	/* [heap.8] acq: not listing, so the lists are whole; pairs with lists_leave(). */
+	if (os_barrier() == 0 && a_load_acq(&heap->listing) == 0)
+		done = a_load_rlx(&heap->attached_count) != 0 && seize_slabs(heap);
+	/* [heap.8] rel: gives the lists back; pairs with lists_enter(). */
+	a_store_rel(&heap->seized, 0);
+	return done;
+}
+
+/* Whether the heap's thread made no slow call since the last look. */
+static bool is_idle(struct heap *heap)
+{
+	const uint32_t calls = a_load_rlx(&heap->slow_calls);
+	const bool idle = a_load_rlx(&heap->slow_calls_seen) == calls;
+	a_store_rlx(&heap->slow_calls_seen, calls);
+	return idle && a_load_rlx(&heap->active);
+}
+
+bool heap_seize_idle(const struct heap *self)
+{
+	const uint32_t count = heap_pool_count();
+	uint64_t due = a_load_rlx(&next_look_ns);
+	if (count < 2)
+		return false;
+	const uint64_t now = os_now_ns();
+	if (now < due || !a_cas_strong_rlx(&next_look_ns, &due, now + IDLE_NS))
+		return false;
+	bool any = false;
+	for (uint32_t id = 1; id <= count; id++) {
+		struct heap *heap = heap_at(id);
+		if (heap != self && is_idle(heap) && seize(heap))
+			any = true;
+	}
+	return any;
+}
