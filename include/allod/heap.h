@@ -11,7 +11,8 @@
  *  - a block belongs to this heap: it goes back through allod_free() or its sized forms, never
  *    through free(), and a block of malloc() never comes here. A foreign pointer, a pointer into
  *    the middle of a block and a second free end the process with a line on standard error where
- *    they are seen ("allod: invalid free", "allod: double free"): they are never ignored;
+ *    they are seen ("allod: invalid free", "allod: double free"), which for a small block freed twice
+ *    may be only when it would be given out again: they are never ignored;
  *  - no call takes a lock: a thread that is stopped inside one stops no other. "Safety: any
  *    thread, signal handlers" means that a signal handler may make the call even when the signal
  *    came while its thread was inside this library;
