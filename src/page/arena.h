@@ -65,6 +65,13 @@ enum {
 	STAMP_EPOCHS = 63, /* values 1 to 63; epochs beyond wrap round */
 };
 
+/* A claim: position + 1, granules, and which janitor made it. */
+enum {
+	CLAIM_GRANULES_SHIFT = 32,
+	CLAIM_GRANULES_MASK = 0x3f,
+	CLAIM_GENERATION_SHIFT = 38,
+};
+
 /* The janitor: the task that gives memory back while nobody calls; see background.c. */
 struct janitor {
 	struct os_task task;
@@ -74,8 +81,10 @@ struct janitor {
 	_Atomic(int64_t) retry;
 	/* The process that the state above speaks of; differs in a child that nobody told. */
 	_Atomic(int64_t) owner_pid;
-	/* The chunk it is purging: position + 1 and granules << 32, or 0. */
+	/* The chunk it is purging, by CLAIM_*, or 0. */
 	_Atomic(uint64_t) claim;
+	/* Counts janitors, so that no two make the same claim. */
+	_Atomic(uint64_t) generation;
 };
 
 struct arena {
@@ -201,10 +210,11 @@ static inline uint8_t purge_stamp(int64_t epoch)
 /*
  * Gives back free granules from *pos on, at most `budget` of them, those that are due at `epoch`, or
  * all if `everything`. Leaves in *pos where to go on, 0 when the end was reached. Returns how many
- * it gave back. With `claim` the chunk in work is told there.
+ * it gave back. The janitor tells
+ * which chunk it has in work.
  */
 size_t purge_some(struct arena *a, size_t *pos, size_t budget, int64_t epoch, bool everything,
-	_Atomic(uint64_t) *claim);
+	bool is_janitor);
 
 /* background.c */
 
@@ -219,6 +229,8 @@ enum {
 void background_poke(struct arena *a, int64_t epoch);
 /* Starts the janitor at birth of the arena, with background:on. */
 void background_init(struct arena *a);
+/* Puts back the chunk of a janitor that is surely dead. */
+void background_recover(struct arena *a);
 /* Whether the janitor went its round lately; a caller's epoch may be a little behind the janitor's. */
 static inline bool background_fresh(struct arena *a, int64_t epoch)
 {

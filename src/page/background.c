@@ -28,14 +28,28 @@ enum {
 /* A beat so long ago that nobody takes it for fresh. */
 #define BEAT_NEVER (INT64_MIN / 2)
 
-/* Puts back the chunk of a janitor that is surely gone. */
-static void claim_recover(struct arena *a)
+/*
+ * Puts back the chunk of a janitor that is gone, unless another thread does. `claim` was read before
+ * that was certain: a later janitor's claim is another value.
+ */
+static void claim_recover(struct arena *a, uint64_t claim)
 {
-	/* [page.5] acq: the chunk is out of the bitmap; pairs with claim_set() in purge.c. */
-	uint64_t claim = a_xchg_acq(&a->janitor.claim, 0);
+	size_t n = claim >> CLAIM_GRANULES_SHIFT & CLAIM_GRANULES_MASK;
 
-	if (claim && !bitmap_put(&a->map, (uint32_t)claim - 1, claim >> 32))
+	/* [page.5] acq: the chunk is out of the bitmap; pairs with claim_set() in purge.c. */
+	if (!claim || !a_cas_strong_acq(&a->janitor.claim, &claim, 0))
+		return;
+	if (!bitmap_put(&a->map, (uint32_t)claim - 1, n))
 		os_fatal("allod: corrupted page map\n");
+}
+
+void background_recover(struct arena *a)
+{
+	/* [page.5] acq: read before we look whether its maker lives; pairs with claim_set(). */
+	uint64_t claim = a_load_acq(&a->janitor.claim);
+
+	if (claim && !os_task_alive(&a->janitor.task))
+		claim_recover(a, claim);
 }
 
 /* Gives back what is due; returns how much dirty memory is left, due later. */
@@ -43,7 +57,7 @@ static uint64_t janitor_round(struct arena *a)
 {
 	size_t pos = 0;
 
-	(void)purge_some(a, &pos, SIZE_MAX, purge_now(a), false, &a->janitor.claim);
+	(void)purge_some(a, &pos, SIZE_MAX, purge_now(a), false, true);
 	return balance_dirty(a_load_rlx(&a->balance));
 }
 
@@ -58,7 +72,9 @@ static void janitor_main(void *arg)
 	bool stay = options.background == OPTION_BACKGROUND_ON;
 	unsigned idle = 0;
 
-	claim_recover(a);
+	/* There is one at a time: what is claimed now is a dead one's. */
+	claim_recover(a, a_load_rlx(&a->janitor.claim));
+	a_add_rlx(&a->janitor.generation, 1);
 	do {
 		bool last = !stay && idle + 1 >= JANITOR_IDLE_ROUNDS;
 		a_store_rlx(&a->janitor.beat, last ? BEAT_NEVER : purge_now(a));
@@ -124,7 +140,7 @@ void page_fork_child(void)
 	a_store_rlx(&a->janitor.owner_pid, os_pid());
 	a_store_rlx(&a->janitor.beat, BEAT_NEVER);
 	a_store_rlx(&a->janitor.retry, 0);
-	claim_recover(a);
+	claim_recover(a, a_load_rlx(&a->janitor.claim));
 }
 
 void page_thread_exit(void)
@@ -144,6 +160,8 @@ void page_exit(void)
 	struct arena *a = arena_get();
 
 	/* One that ended by itself is reaped here, so that no zombie is left to process 1. */
-	if (a)
-		os_task_stop(&a->janitor.task);
+	if (!a)
+		return;
+	os_task_stop(&a->janitor.task);
+	background_recover(a);
 }

@@ -48,19 +48,13 @@ static size_t due_run(const struct arena *a, const struct purge *p, size_t pos, 
 	return n;
 }
 
-/* Tells which chunk is in work, for who must put it back when the worker is killed. */
-static void claim_set(_Atomic(uint64_t) *claim, size_t pos, size_t n)
+/* Tells which chunk is in work, for who must put it back when the janitor is killed. */
+static void claim_set(struct janitor *j, size_t pos, size_t n)
 {
-	/* [page.5] rel: the chunk is out of the bitmap; pairs with claim_recover(). */
-	if (claim)
-		a_store_rel(claim, (uint64_t)n << 32 | (pos + 1));
-}
+	uint64_t generation = a_load_rlx(&j->generation) << CLAIM_GENERATION_SHIFT;
 
-/* Forgets it; before the chunk is put back, lest it be put back twice. */
-static void claim_clear(_Atomic(uint64_t) *claim)
-{
-	if (claim)
-		a_store_rlx(claim, 0);
+	/* [page.5] rel: the chunk is out of the bitmap; pairs with claim_recover(). */
+	a_store_rel(&j->claim, generation | (uint64_t)n << CLAIM_GRANULES_SHIFT | (pos + 1));
 }
 
 /* Has the kernel drop the pages of granules that the caller holds; returns how many were dirty. */
@@ -81,26 +75,29 @@ static size_t drop(struct arena *a, size_t pos, size_t n, uint8_t now)
 
 /* Gives back the due granules at pos, as many as it can take; returns how many it gave back. */
 static size_t purge_chunk(struct arena *a, const struct purge *p, size_t pos, size_t n,
-	_Atomic(uint64_t) *claim)
+	bool is_janitor)
 {
 	size_t dropped = 0;
 
 	if (!bitmap_take_at(&a->map, pos, n))
 		return 0;
-	claim_set(claim, pos, n);
+	if (is_janitor)
+		claim_set(&a->janitor, pos, n);
 	/* They may have been used and freed again since their stamps were read. */
 	if (due_run(a, p, pos, n) == n)
 		dropped = drop(a, pos, n, purge_stamp(p->epoch));
 	a_sub_rlx(&a->balance, (uint64_t)dropped << 32);
 	a_add_rlx(&a->purged, dropped);
-	claim_clear(claim);
+	/* Before the chunk is put back, lest it be put back twice. */
+	if (is_janitor)
+		a_store_rlx(&a->janitor.claim, 0);
 	if (!bitmap_put(&a->map, pos, n))
 		os_fatal("allod: corrupted page map\n");
 	return dropped;
 }
 
 size_t purge_some(struct arena *a, size_t *pos, size_t budget, int64_t epoch, bool everything,
-	_Atomic(uint64_t) *claim)
+	bool is_janitor)
 {
 	const struct purge p = { .epoch = epoch, .everything = everything };
 	size_t frontier = a_load_rlx(&a->frontier);
@@ -116,7 +113,7 @@ size_t purge_some(struct arena *a, size_t *pos, size_t budget, int64_t epoch, bo
 				end - at < ARENA_CHUNK_GRANULES ? end - at : ARENA_CHUNK_GRANULES;
 			size_t n = due_run(a, &p, at, most);
 			if (n)
-				total += purge_chunk(a, &p, at, n, claim);
+				total += purge_chunk(a, &p, at, n, is_janitor);
 			at += n ? n : 1;
 		}
 	}
@@ -131,7 +128,8 @@ size_t page_trim(void)
 
 	if (!a || !a->granules)
 		return 0;
-	return purge_some(a, &pos, SIZE_MAX, purge_now(a), true, NULL) << PAGE_GRANULE_SHIFT;
+	background_recover(a);
+	return purge_some(a, &pos, SIZE_MAX, purge_now(a), true, false) << PAGE_GRANULE_SHIFT;
 }
 
 /* One round of the ticks an epoch, spread over as many ticks as it takes. */
@@ -143,7 +141,7 @@ static void tick_round(struct arena *a, int64_t epoch)
 	/* Whoever sets the epoch does the work; others have nothing to do meanwhile. */
 	if (last == (uint64_t)epoch || !a_cas_strong_rlx(&a->purge_epoch, &last, (uint64_t)epoch))
 		return;
-	(void)purge_some(a, &pos, TICK_GRANULES, epoch, false, NULL);
+	(void)purge_some(a, &pos, TICK_GRANULES, epoch, false, false);
 	a_store_rlx(&a->purge_cursor, pos);
 	if (pos)
 		a_store_rlx(&a->purge_epoch, last);

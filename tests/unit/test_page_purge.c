@@ -277,6 +277,22 @@ TEST(chunk_of_a_killed_janitor_is_put_back)
 	CHECK_EQ(stats().committed_bytes, committed);
 }
 
+TEST(trim_puts_back_what_a_killed_janitor_had)
+{
+	struct arena *a;
+
+	start(OPTION_BACKGROUND_AUTO, 500);
+	dirty(200);
+	a = arena_get();
+	CHECK(bitmap_take_at(&a->map, 32, 32));
+	a_store_rlx(&a->janitor.claim, (uint64_t)32 << 32 | 33);
+	/* It lives, for all that is known. */
+	CHECK_EQ(page_trim(), 168 * PAGE_GRANULE_BYTES);
+	os_task_fork_child(&a->janitor.task);
+	CHECK_EQ(page_trim(), 32 * PAGE_GRANULE_BYTES);
+	CHECK(page_check());
+}
+
 TEST(forked_child_puts_it_back_and_starts_its_own)
 {
 	struct arena *a;
