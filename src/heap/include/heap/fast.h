@@ -53,8 +53,8 @@ static inline __attribute__((always_inline)) void *heap_malloc_try(size_t size)
 	a_signal_fence();
 	struct block *block = heap->bin[class];
 	if (__builtin_expect(block != NULL, 1)) {
+		block_take(block);
 		heap->bin[class] = block->next;
-		block->key = 0;
 	}
 	a_signal_fence();
 	a_store_rlx(&heap->state, rest);
