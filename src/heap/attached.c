@@ -151,10 +151,12 @@ struct slab *slab_take_attached(struct heap *heap, unsigned class)
 	return slab;
 }
 
-void slab_open_attached(struct heap *heap)
+bool slab_open_attached(struct heap *heap)
 {
-	if (a_load_rlx(&heap->attached_count) == 0 || !lists_enter(heap))
-		return;
+	if (a_load_rlx(&heap->attached_count) == 0)
+		return true;
+	if (!lists_enter(heap))
+		return false;
 	heap->recheck = false;
 	for (unsigned class = 1; class < CLASS_COUNT; class ++) {
 		struct slab *slab;
@@ -164,4 +166,5 @@ void slab_open_attached(struct heap *heap)
 		}
 	}
 	lists_leave(heap);
+	return true;
 }

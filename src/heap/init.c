@@ -61,6 +61,11 @@ _Noreturn void heap_fatal_double_free(void)
 	os_fatal("allod: double free\n");
 }
 
+_Noreturn void heap_fatal_corrupted(void)
+{
+	os_fatal("allod: corrupted free list\n");
+}
+
 _Noreturn void heap_fatal_invalid_free(void)
 {
 	os_fatal("allod: invalid free\n");

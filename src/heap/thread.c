@@ -121,22 +121,27 @@ static void current_close(struct heap *heap, unsigned class)
 	slab_open(slab);
 }
 
-void heap_open_slabs(struct heap *heap)
+bool heap_open_slabs(struct heap *heap)
 {
 	for (unsigned class = 1; class < CLASS_COUNT; class ++) {
 		if (heap->current[class] != NULL)
 			current_close(heap, class);
 	}
 	heap->spare = NULL;
-	slab_open_attached(heap);
+	return slab_open_attached(heap);
 }
 
 void heap_release(struct heap *heap)
 {
-	heap_open_slabs(heap);
-	a_store_rlx(&heap->active, 0);
-	/* [heap.4] seq: inactive comes before the last look; pairs with list_pending(). */
-	a_fence_seq();
-	heap_reroute_pending(heap);
+	/*
+	 * While another thread is about to take the attached slabs, it may leave them after all: then
+	 * the heap stays active with them, for who takes it from the pool or looks for idle heaps.
+	 */
+	if (heap_open_slabs(heap)) {
+		a_store_rlx(&heap->active, 0);
+		/* [heap.4] seq: inactive comes before the last look; pairs with list_pending(). */
+		a_fence_seq();
+		heap_reroute_pending(heap);
+	}
 	heap_pool_put(heap);
 }

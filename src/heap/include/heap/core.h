@@ -34,8 +34,8 @@ static inline uint32_t slab_free_count(const struct slab *slab)
 
 /* Puts a slab of the heap beside its current ones; one that holds no block is given back instead. */
 void slab_attach(struct heap *heap, struct slab *slab);
-/* Opens all of them, unless another thread is doing so. */
-void slab_open_attached(struct heap *heap);
+/* Opens all of them; false when another thread is about to, which may yet leave them. */
+bool slab_open_attached(struct heap *heap);
 /* After `used` has fallen: gives back, or moves to the front, as is due. */
 void slab_relieved(struct heap *heap, struct slab *slab);
 /* The attached slab of the class most worth taking from, detached; NULL when none is. */

@@ -73,7 +73,7 @@ static inline bool heap_holds(const struct heap *heap, const struct slab *slab)
 
 /* Pool (pool.c). A heap from it is busy and active; NULL when there is no memory. */
 struct heap *heap_pool_take(void);
-/* The heap must hold no slabs; it may still get pending links. */
+/* The heap holds no slabs, or is active with attached ones; it may still get pending links. */
 void heap_pool_put(struct heap *heap);
 /* The heap with an id that was given out. */
 struct heap *heap_at(uint32_t id);
@@ -89,8 +89,8 @@ struct heap *heap_enter_own(void);
 bool heap_touch(struct heap *heap, const struct slab *slab);
 /* Opens all slabs of a heap that the caller holds, and puts it into the pool. */
 void heap_release(struct heap *heap);
-/* The first half of it: the heap stays the caller's, without slabs. */
-void heap_open_slabs(struct heap *heap);
+/* The first half of it: the heap stays the caller's. False: attached slabs may remain (seize.c). */
+bool heap_open_slabs(struct heap *heap);
 /* From the library's constructor, while few keys are taken, so that setting one allocates nothing. */
 void heap_thread_init(void);
 /* Empties the pending stack of a heap that is no longer active (listed.c). */
