@@ -57,7 +57,7 @@ static void start(void (*fn)(void *))
 	int ret = os_task_start(&task, fn, NULL);
 
 	if (ret == -ENOTSUP)
-		SKIP("no background task here (ThreadSanitizer, valgrind or no /proc)");
+		SKIP("no background task here (a sanitizer, valgrind or no /proc)");
 	if (ret == -EPERM || ret == -ENOSYS)
 		SKIP("clone(CLONE_VM) is not permitted (seccomp)");
 	CHECK_EQ(ret, 0);
@@ -263,7 +263,7 @@ static void check_dies_with(void (*end)(void))
 	}
 	CHECK_EQ(waitpid(pid, &status, 0), pid);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
-		SKIP("no background task here (seccomp, ThreadSanitizer or valgrind)");
+		SKIP("no background task here (seccomp, a sanitizer or valgrind)");
 	CHECK(a_load_rlx(tid));
 	CHECK_SOON(ended(a_load_rlx(tid)));
 	/* Nobody but the kernel's substitute for a dead parent had to do anything about it. */
@@ -377,7 +377,7 @@ static void check_exec(void (*fn)(void *))
 	while (!a_load_rlx(tid) && !waitpid(pid, &status, WNOHANG))
 		pause_ms(5);
 	if (!a_load_rlx(tid))
-		SKIP("no background task here (seccomp, ThreadSanitizer or valgrind)");
+		SKIP("no background task here (seccomp, a sanitizer or valgrind)");
 	CHECK_SOON(ended(a_load_rlx(tid)));
 	CHECK(!waitpid(pid, &status, WNOHANG));
 	kill(pid, SIGKILL);
@@ -502,7 +502,7 @@ TEST(of_racing_starters_one_wins)
 		CHECK(!pthread_create(&thread, NULL, start_racing, NULL));
 	CHECK_SOON(a_load_rlx(&refused) + a_load_rlx(&started) % 1000 >= threads);
 	if (a_load_rlx(&started) >= 1000)
-		SKIP("no background task here (seccomp, ThreadSanitizer or valgrind)");
+		SKIP("no background task here (seccomp, a sanitizer or valgrind)");
 	CHECK_EQ(a_load_rlx(&started), 1);
 	CHECK(os_task_alive(&task));
 }

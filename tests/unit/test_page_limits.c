@@ -235,7 +235,7 @@ TEST_TIMEOUT(idle_memory_goes_back_by_itself, 30)
 	for (i = 0; i < 8; i++)
 		page_free(runs[i].base, 128);
 	if (!stats().background_running)
-		SKIP("no background task here (ThreadSanitizer, valgrind or no /proc)");
+		SKIP("no background task here (a sanitizer, valgrind or no /proc)");
 	for (i = 0; i < 100 && resident() - before > 2 * MIB; i++)
 		usleep(50000);
 	test_note("after %d ms: %zu KiB", i * 50, (resident() - before) / 1024);
@@ -260,7 +260,7 @@ TEST_TIMEOUT(forked_child_has_its_own, 30)
 	memset(run.base, 1, 256 << PAGE_GRANULE_SHIFT);
 	page_free(run.base, 256);
 	if (!stats().background_running)
-		SKIP("no background task here (ThreadSanitizer, valgrind or no /proc)");
+		SKIP("no background task here (a sanitizer, valgrind or no /proc)");
 	pid = fork();
 	CHECK(pid >= 0);
 	if (!pid) {
