@@ -10,12 +10,12 @@
 #include "heap/thread.h"
 #include "page/page.h"
 
-/* Const after heap_init(): what free blocks are marked with, so that a block freed twice shows. */
-extern uintptr_t heap_secret;
+/* Const once set: what free blocks are marked with, so that a block freed twice shows. */
+extern _Atomic(uintptr_t) heap_secret;
 
 static inline uintptr_t block_key(const void *p)
 {
-	return (uintptr_t)p ^ heap_secret;
+	return (uintptr_t)p ^ a_load_rlx(&heap_secret);
 }
 
 /* Ends the process: a block in a free list has lost its key. */
