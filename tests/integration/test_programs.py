@@ -69,7 +69,7 @@ def python_tests(machine, module, **env):
     python = programs.python3()
     if subprocess.run([python, "-c", "import test." + module], stdout=subprocess.DEVNULL,
                       stderr=subprocess.DEVNULL, check=False).returncode != 0:
-        raise Skip("python's own tests (libpython3-testsuite) are not installed")
+        raise Skip("python's own tests (libpython3.N-testsuite) are not installed")
     code, _, messages = machine.must(python, "-m", "unittest", "-v", "test." + module, env=env)
     results = re.findall(r"^(\w+) \(([\w.]+)\).*?\.\.\. (\w+)", messages,
                          re.MULTILINE | re.DOTALL)
