@@ -6,7 +6,7 @@
  * operations: settle (after a push or an opening), drain, take. synchronization: any thread, any time.
  * linearization: the stacks' exchanges. ordering: the stacks' own; what a slab holds is acquired by
  * adopting it. progress: lock-free; a thread stopped with a link in its hands keeps that one slab
- * from being listed, until its last block is freed.
+ * from being listed, until its last block is freed; an owner that drains holds those of its heap.
  *
  * A heap that is given back drains its pending stack after it has stopped being active; who pushes looks
  * whether it is active after the push. Both use a full fence, so one of them sees the other [heap.4].
@@ -123,17 +123,21 @@ static void link_collect(struct heap *heap, struct slab *slab)
 	link_reroute(slab);
 }
 
+/*
+ * Takes the stack whole: the link of a slab that another thread is about to take from this heap comes
+ * back to it at once, and would be popped again for as long as that thread is stopped.
+ */
 bool slab_drain_pending(struct heap *heap)
 {
-	bool any = false;
-	uint32_t index;
-	while ((index = stack_pop(&heap->pending, slab_link)) != STACK_EMPTY) {
+	uint32_t index = stack_take_all(&heap->pending);
+	const bool any = index != STACK_EMPTY;
+	while (index != STACK_EMPTY) {
 		struct slab *slab = page_record_at(index);
+		index = a_load_rlx(&slab->link);
 		if (heap_touch(heap, slab))
 			link_collect(heap, slab);
 		else
 			link_reroute(slab);
-		any = true;
 	}
 	return any;
 }
