@@ -137,8 +137,36 @@ static void *alloc_any(size_t align, size_t size, bool *ret_zeroed)
 	return p;
 }
 
+/*
+ * The fast path of the classes above the fine ones: a block of the current slab's own list, or NULL. It
+ * holds only while the heap is at rest and not hooked.
+ */
+static inline void *alloc_medium(size_t size)
+{
+	struct heap *heap = a_load_rlx(&heap_self);
+	const uint64_t rest = a_load_rlx(&heap->state);
+	if (size - CLASS_FINE_BYTES - 1 >= CLASS_BYTES_MAX - CLASS_FINE_BYTES ||
+		(uint32_t)rest != CLASS_FINE_COUNT)
+		return NULL;
+	a_store_rlx(&heap->state, HEAP_BUSY);
+	a_signal_fence();
+	struct slab *slab = heap->current[class_of(size)];
+	struct block *block = slab != NULL ? slab->free : NULL;
+	if (block != NULL) {
+		block_take(block);
+		slab->free = block->next;
+		a_store_rlx(&slab->used, a_load_rlx(&slab->used) + 1);
+	}
+	a_signal_fence();
+	a_store_rlx(&heap->state, rest);
+	return block;
+}
+
 void *heap_alloc_slow(size_t size)
 {
+	void *p = alloc_medium(size);
+	if (p != NULL)
+		return p;
 	const struct heap_delegate *libc = heap_delegated();
 	if (libc != NULL)
 		return libc->alloc(size);
@@ -157,8 +185,9 @@ void *heap_alloc_zeroed(size_t size)
 	if (libc != NULL)
 		return libc->alloc_zeroed(size);
 	bool zeroed = false;
-	void *p = size <= CLASS_FINE_BYTES ? heap_malloc_fast(size)
-					   : alloc_any(HEAP_ALIGN_MIN, size, &zeroed);
+	void *p = size <= CLASS_FINE_BYTES ? heap_malloc_fast(size) : alloc_medium(size);
+	if (p == NULL && size > CLASS_FINE_BYTES)
+		p = alloc_any(HEAP_ALIGN_MIN, size, &zeroed);
 	return p == NULL || zeroed ? p : memset(p, 0, size);
 }
 

@@ -21,19 +21,24 @@ struct slab *slab_find(const void *p, uint64_t *ret_word)
 	return slab;
 }
 
-/* Aborts unless p is the start of a block of the slab that is not free. */
-static void block_check(const struct slab *slab, const void *p)
+/* Aborts unless p is the start of a block of the slab. */
+static void check_place(const struct slab *slab, const void *p)
 {
-	const size_t offset = (size_t)((const char *)p - slab->base);
+	const uint32_t offset = (uint32_t)((const char *)p - slab->base);
 	if (offset % slab->bytes != 0 || offset / slab->bytes >= a_load_rlx(&slab->carved))
 		heap_fatal_invalid_free();
-	if (((const struct block *)p)->key == block_key(p))
+}
+
+static void check_key(const struct block *block)
+{
+	if (block_has_key(block))
 		heap_fatal_double_free();
 }
 
 static void free_local(struct heap *heap, struct slab *slab, struct block *block)
 {
 	block->next = slab->free;
+	block->key = block_key(block);
 	slab->free = block;
 	const uint32_t used = a_load_rlx(&slab->used) - 1;
 	a_store_rlx(&slab->used, used);
@@ -68,24 +73,34 @@ static bool free_by_own(struct slab *slab, struct block *block, uint64_t word)
 	if (heap == NULL)
 		return false;
 	bool done = true;
-	if (heap_touch(heap, slab))
+	if (heap_touch(heap, slab)) {
+		if (block_is_free(slab, block, page_record_index(slab)))
+			heap_fatal_double_free();
 		free_local(heap, slab, block);
-	else
+	} else {
+		check_key(block);
 		done = word_state(word) == SLAB_OPEN && free_by_adopting(heap, slab, block);
+	}
 	heap_leave(heap);
 	return done;
 }
 
-static void free_in_slab(struct slab *slab, struct block *block, uint64_t word)
+/* Frees by the slab's word, for whoever holds the slab or comes to hold it. */
+static void free_remote(struct slab *slab, struct block *block)
 {
-	block_check(slab, block);
-	block->key = block_key(block);
-	if (free_by_own(slab, block, word))
-		return;
 	const unsigned class = a_load_rlx(&slab->class);
 	uint32_t owner = 0;
+	check_key(block);
+	block->key = block_key(block);
 	const enum remote_result result = remote_push(slab, block, &owner);
 	slab_settle(slab, result, class, owner);
+}
+
+static void free_in_slab(struct slab *slab, struct block *block, uint64_t word)
+{
+	check_place(slab, block);
+	if (!free_by_own(slab, block, word))
+		free_remote(slab, block);
 }
 
 /* What lies in no memory of ours: libc's, if the program was handed over to it, or nobody's. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Hooks: sampling, probes and the hardened mode come in here. While hooks are set the limit of every rest
- * value is 1, which closes the fast path of malloc; a thread takes notice at its next slow call.
+ * value is 0, which closes the fast paths of malloc and free; a thread takes notice at its next slow call.
  */
 #include "heap/core.h"
 
@@ -19,9 +19,9 @@ static const struct heap_hooks *hooks_get(void)
 	return a_load_acq(&hooks);
 }
 
-uint32_t heap_limit(void)
+bool heap_is_hooked(void)
 {
-	return a_load_rlx(&hooks) != NULL ? 1 : CLASS_FINE_COUNT;
+	return a_load_rlx(&hooks) != NULL;
 }
 
 void heap_hook_allocated(void *p, size_t size)

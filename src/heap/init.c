@@ -5,32 +5,12 @@
  */
 #include "base/options.h"
 #include "heap/core.h"
-#include "heap/fast.h"
 #include "os/os.h"
 
 enum init_state { INIT_NONE, INIT_RUNNING, INIT_READY };
 
-_Atomic(uintptr_t) heap_secret;
-
 static _Atomic(int) state;
 static _Atomic(const struct heap_delegate *) delegate;
-
-/* Differs from run to run, so that no program's data looks like a key; it is no defence. */
-static uintptr_t secret_make(void)
-{
-	const uintptr_t where = (uintptr_t)__builtin_frame_address(0) ^ (uintptr_t)&heap_secret;
-	return ((where ^ os_now_ns()) * 0x9e3779b97f4a7c15u) | 1;
-}
-
-/*
- * Whoever comes first, be it a signal handler that interrupted start(), sets it before it makes a
- * block, and nobody sets it again: else blocks marked before would look corrupted.
- */
-static void secret_set(void)
-{
-	uintptr_t none = 0;
-	a_cas_strong_rlx(&heap_secret, &none, secret_make());
-}
 
 static void start(void)
 {
@@ -46,7 +26,6 @@ int heap_init(void)
 	/* [heap.6] acq: sees the options; pairs with the store below. */
 	if (__builtin_expect(a_load_acq(&state) == INIT_READY, 1))
 		return 0;
-	secret_set();
 	int none = INIT_NONE;
 	if (a_cas_strong_rlx(&state, &none, INIT_RUNNING))
 		start();

@@ -73,8 +73,7 @@ static bool seize_slabs(struct heap *heap)
 	/* [heap.7] acq: sees all that the thread did to its slabs; pairs with heap_leave(). */
 	const uint64_t state = a_load_acq(&heap->state);
 	const uint32_t index = (uint32_t)(state >> 32);
-	const bool touches = heap_is_busy(state) && index != 0;
-	open_all(heap, touches ? page_record_at(index - 1) : NULL);
+	open_all(heap, heap_is_busy(state) ? page_record_at(index) : NULL);
 	return true;
 }
 

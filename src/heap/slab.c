@@ -4,6 +4,8 @@
 #include "heap/core.h"
 #include "heap/fast.h"
 
+_Atomic(uintptr_t) heap_warm_granules = HEAP_WARM_GRANULES;
+
 /* Granules behind the first name their distance to it, so that any address finds its slab. */
 static void inner_begin(struct slab *slab, unsigned granules)
 {
@@ -32,6 +34,8 @@ struct slab *slab_create(struct heap *heap, unsigned class)
 	if (page_alloc(config->granules, 0, &run) != 0)
 		return NULL;
 	struct slab *slab = page_record_of(run.base);
+	if (page_record_index(slab) >= HEAP_WARM_GRANULES)
+		a_store_rlx(&heap_warm_granules, 0);
 	slab->free = NULL;
 	a_store_rlx(&slab->used, 0);
 	slab->mark = UINT32_MAX;

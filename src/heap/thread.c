@@ -48,27 +48,6 @@ void heap_thread_init(void)
 		a_store_rlx(&exit_key_made, true);
 }
 
-struct heap *heap_enter_own(void)
-{
-	struct heap *heap = a_load_rlx(&heap_self);
-	if (heap_is_busy(a_load_rlx(&heap->state)))
-		return NULL;
-	a_store_rlx(&heap->state, HEAP_BUSY);
-	a_signal_fence();
-	a_store_rlx(&heap->slow_calls, a_load_rlx(&heap->slow_calls) + 1);
-	return heap;
-}
-
-bool heap_touch(struct heap *heap, const struct slab *slab)
-{
-	const uint64_t touched = (uint64_t)page_record_index(slab) + 1;
-	/* [heap.7] rel: what was done to the slab before is done; pairs with seize_slabs(). */
-	a_store_rel(&heap->state, touched << 32 | HEAP_BUSY);
-	/* Against os_barrier() of seize.c, which makes it a full fence. */
-	a_signal_fence();
-	return heap_holds(heap, slab);
-}
-
 /* The thread's first call, or one that interrupted another. */
 static __attribute__((cold, noinline)) struct heap *enter_pooled(void)
 {
@@ -77,7 +56,7 @@ static __attribute__((cold, noinline)) struct heap *enter_pooled(void)
 	struct heap *heap = heap_pool_take();
 	if (heap == NULL)
 		return NULL;
-	heap->rest = (uint64_t)heap->id << 32 | heap_limit();
+	heap->rest = (uint64_t)heap->id << 32 | CLASS_FINE_COUNT;
 	/* A handler may make its own heap the thread's just before this: then ours is for one operation. */
 	struct heap *none = &heap_none;
 	if (a_cas_strong_rlx(&heap_self, &none, heap) && a_load_rlx(&exit_key_made))
@@ -99,7 +78,7 @@ void heap_leave(struct heap *heap)
 	}
 	a_signal_fence();
 	/* [heap.7] rel: what was done inside is done; pairs with seize_slabs(). */
-	a_store_rel(&heap->state, heap->rest);
+	a_store_rel(&heap->state, heap->rest - (heap_is_hooked() ? CLASS_FINE_COUNT : 0));
 }
 
 /* Moves the blocks of the bin back to their slab, which is the current one. */

@@ -14,6 +14,8 @@
  *   a_fence_{acq,rel,acqrel,seq}()               a_signal_fence() orders against a signal handler on
  *                                                the same thread only
  *   a_pause()                                    a hint in a retry loop
+ *   a_const(p)                                   a relaxed load of what no longer changes, which the
+ *                                                compiler may fold into another instruction
  *   a_data_read(p), a_data_write(p, v)           plain accesses that a protocol protects; the
  *                                                explorer checks them for races
  *
@@ -78,6 +80,21 @@
 #define a_fence_acqrel() atomic_thread_fence(memory_order_acq_rel)
 #define a_fence_seq() atomic_thread_fence(memory_order_seq_cst)
 #define a_signal_fence() atomic_signal_fence(memory_order_seq_cst)
+
+/* ThreadSanitizer must see the atomic load. */
+#if defined(__SANITIZE_THREAD__)
+#define A_PLAIN_ 0
+#elif defined(__has_feature)
+#define A_PLAIN_ !__has_feature(thread_sanitizer)
+#else
+#define A_PLAIN_ 1
+#endif
+
+#if A_PLAIN_
+#define a_const(p) (*(const uintptr_t *)(const void *)(p))
+#else
+#define a_const(p) a_load_rlx(p)
+#endif
 
 #define a_data_read(p) (*(p))
 #define a_data_write(p, v) ((void)(*(p) = (v)))
@@ -204,6 +221,7 @@ void explore_data_write(volatile void *p, size_t size, const char *file, unsigne
 #define a_signal_fence() ((void)0)
 #define a_pause() explore_pause()
 
+#define a_const(p) a_load_rlx(p)
 #define a_data_read(p) (explore_data_read((p), sizeof *(p), __FILE__, __LINE__), *(p))
 #define a_data_write(p, v) \
 	(explore_data_write((p), sizeof *(p), __FILE__, __LINE__), (void)(*(p) = (v)))

@@ -74,8 +74,8 @@ void *large_resize(struct slab *slab, void *p, size_t size);
 
 void heap_hook_allocated(void *p, size_t size);
 void heap_hook_freeing(void *p);
-/* The limit of fine classes for rest values: 1 when hooks close the fast paths. */
-uint32_t heap_limit(void);
+/* Whether hooks are set, so that the fast paths are to be closed. */
+bool heap_is_hooked(void);
 
 /* Ends the process: os_fatal() with "allod: …". */
 _Noreturn void heap_fatal_double_free(void);

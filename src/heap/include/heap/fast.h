@@ -10,38 +10,32 @@
 #include "heap/thread.h"
 #include "page/page.h"
 
-/* Const once set: what free blocks are marked with, so that a block freed twice shows. */
-extern _Atomic(uintptr_t) heap_secret;
-
-static inline uintptr_t block_key(const void *p)
-{
-	return (uintptr_t)p ^ a_load_rlx(&heap_secret);
-}
-
 /* Ends the process: a block in a free list has lost its key. */
 _Noreturn __attribute__((cold)) void heap_fatal_corrupted(void);
 
 /*
- * The first granules of the arena: what lies there is small enough to be in the caches. Only there does
- * a free look at the block's key, and so sees every double free at once. Elsewhere a free only stores to
+ * While the heap has not grown beyond its first granules its blocks are in the caches, and a free looks at
+ * the block's key: every double free is seen at once. Afterwards this is 0, and a free only stores to
  * the block, since waiting for a cold line was measured to add two thirds to the time of a program
  * with 100,000 live blocks of up to 500 bytes; the key is then looked at when the block is taken
  * again, and its line is needed anyway.
  */
 #define HEAP_WARM_GRANULES 64
+extern _Atomic(uintptr_t) heap_warm_granules;
 
 /* Whether a block that is being freed into its own slab is seen to be free already. */
 static inline __attribute__((always_inline)) bool block_is_free(const struct slab *slab,
 	const struct block *block, uintptr_t granule)
 {
-	return block == slab->free ||
-		(granule < HEAP_WARM_GRANULES && block->key == block_key(block));
+	if (granule < a_const(&heap_warm_granules))
+		return block_has_key(block);
+	return block == slab->free;
 }
 
 /* A block leaves a free list; one without its key was written to or freed twice. */
 static inline __attribute__((always_inline)) void block_take(struct block *block)
 {
-	if (__builtin_expect(block->key != block_key(block), 0))
+	if (__builtin_expect(block->key + (uintptr_t)block != 0, 0))
 		heap_fatal_corrupted();
 	block->key = 0;
 }
@@ -81,18 +75,18 @@ static inline __attribute__((always_inline)) void *heap_malloc_fast(size_t size)
 
 static inline __attribute__((always_inline)) void heap_free_fast(void *p)
 {
-	const uintptr_t offset = (uintptr_t)p - a_load_rlx(&page_arena.base);
-	if (__builtin_expect(offset >= a_load_rlx(&page_arena.bytes), 0)) {
+	const uintptr_t offset = (uintptr_t)p - a_const(&page_arena.base);
+	if (__builtin_expect(offset >= a_const(&page_arena.bytes), 0)) {
 		heap_free_slow(p);
 		return;
 	}
 	const uintptr_t index = offset >> PAGE_GRANULE_SHIFT;
 	struct slab *slab =
-		(struct slab *)(a_load_rlx(&page_arena.records) - (index << PAGE_RECORD_SHIFT));
+		(struct slab *)(a_const(&page_arena.records) - (index << PAGE_RECORD_SHIFT));
 	struct heap *heap = a_load_rlx(&heap_self);
 	const uint64_t rest = a_load_rlx(&heap->state);
 	/* The name of the slab comes first, then the look at its owner: see seize.c. */
-	a_store_rlx(&heap->state, (index + 1) << 32 | HEAP_BUSY);
+	a_store_rlx(&heap->state, index << 32 | HEAP_BUSY);
 	a_signal_fence();
 	struct block *block = p;
 	/*

@@ -29,6 +29,17 @@ struct block {
 		key; /* while free: block_key(), so that a double free shows; cleared when given out */
 } __attribute__((may_alias));
 
+/* No program holds the negation of a block's address in that block: it means that the block is free. */
+static inline uintptr_t block_key(const struct block *block)
+{
+	return -(uintptr_t)block;
+}
+
+static inline bool block_has_key(const struct block *block)
+{
+	return block->key + (uintptr_t)block == 0;
+}
+
 struct slab {
 	_Atomic(uint64_t) owner; /* the fast path's one comparison */
 	struct block *free;      /* owner only: freed by the owner */

@@ -7,8 +7,8 @@
  * thread (or to the one operation) that took it, except for `pending`, which anyone pushes to.
  *
  * Entering: `state` is the heap's rest value while the thread is outside its heap; inside, its low half is
- * HEAP_BUSY, and its high half names the slab that a free works on (its record's index plus one) or
- * is 0. It is stored and read by its own thread, so a compiler fence orders it; another thread reads it only
+ * HEAP_BUSY, and its high half is the index of the slab's record that a free works on (or 0: none, or that
+ * of index 0). It is stored and read by its own thread, so a compiler fence orders it; another thread reads it only
  * behind os_barrier() (seize.c), or in the child of a fork. A signal
  * handler that finds its thread inside uses another heap from the pool for that one operation, and so does
  * a destructor that runs after the thread gave its heap back. A handler that never returns (longjmp)
@@ -23,6 +23,7 @@
 
 #include "base/stack.h"
 #include "heap/slab.h"
+#include "page/page.h"
 
 #define HEAP_BUSY ((uint64_t)1)
 #define HEAP_ID_BITS 20
@@ -42,7 +43,8 @@ struct heap {
 	_Atomic(uint32_t) attached_count;       /* who has the lists writes it */
 	bool recheck; /* the lists are out of order: something happened while they were seized */
 	struct slab *spare; /* hint: the one current slab above a granule kept empty */
-	uint64_t rest;
+	uint64_t
+		rest; /* const once made: the owner of its slabs, and its state outside, but for hooks */
 	uint32_t id;              /* const once made; never 0 */
 	_Atomic(uint32_t) active; /* held by a thread or an operation */
 	_Atomic(uint32_t) pool_link;
@@ -80,13 +82,32 @@ struct heap *heap_at(uint32_t id);
 /* Ids run from 1 to this. */
 uint32_t heap_pool_count(void);
 
+/* The calling thread's heap if it is at rest, now busy; else NULL. */
+static inline struct heap *heap_enter_own(void)
+{
+	struct heap *heap = a_load_rlx(&heap_self);
+	if (heap_is_busy(a_load_rlx(&heap->state)))
+		return NULL;
+	a_store_rlx(&heap->state, HEAP_BUSY);
+	a_signal_fence();
+	a_store_rlx(&heap->slow_calls, a_load_rlx(&heap->slow_calls) + 1);
+	return heap;
+}
+
 /* Threads (thread.c). The calling thread's heap, or another for one operation; busy. NULL: no memory. */
 struct heap *heap_enter(void);
 void heap_leave(struct heap *heap);
-/* The calling thread's heap if it is at rest, now busy; else NULL. */
-struct heap *heap_enter_own(void);
+
 /* Whether the heap holds the slab; if so, nobody else touches it until the next call or heap_leave(). */
-bool heap_touch(struct heap *heap, const struct slab *slab);
+static inline bool heap_touch(struct heap *heap, const struct slab *slab)
+{
+	/* [heap.7] rel: what was done to the slab before is done; pairs with seize_slabs(). */
+	a_store_rel(&heap->state, (uint64_t)page_record_index(slab) << 32 | HEAP_BUSY);
+	/* Against os_barrier() of seize.c, which makes it a full fence. */
+	a_signal_fence();
+	return heap_holds(heap, slab);
+}
+
 /* Opens all slabs of a heap that the caller holds, and puts it into the pool. */
 void heap_release(struct heap *heap);
 /* The first half of it: the heap stays the caller's. False: attached slabs may remain (seize.c). */
