@@ -78,5 +78,6 @@ void heap_hook_freeing(void *p);
 bool heap_is_hooked(void);
 
 /* Ends the process: os_fatal() with "allod: …". */
+_Noreturn void heap_fatal_corrupted(void);
 _Noreturn void heap_fatal_double_free(void);
 _Noreturn void heap_fatal_invalid_free(void);
