@@ -39,5 +39,5 @@ compile() {
 
 # build_release [OPTION...]: what users get, at the top of build/.
 build_release() {
-	configure build -Dbuildtype=debugoptimized -Dwerror=true "$@" && compile build
+	configure build -Dbuildtype=debugoptimized -Dwerror=true "$@" && compile build products
 }
