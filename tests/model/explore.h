@@ -105,6 +105,8 @@ _Noreturn void explore_fail(const char *fmt, ...) __attribute__((format(printf, 
 	((cond) ? (void)0 : explore_fail("%s:%d: %s is false", __FILE__, __LINE__, #cond))
 /* Whether call a returned, as far as call b can know, before b began. */
 bool explore_is_before(const struct explore_operation *a, const struct explore_operation *b);
+/* The kernel's barrier for all threads of a process: each passes a full fence at this moment. */
+void explore_barrier(void);
 /* From here on an access to these bytes is a failure, until they are mapped again. */
 void explore_unmap(const volatile void *p, size_t bytes);
 void explore_map(const volatile void *p, size_t bytes);

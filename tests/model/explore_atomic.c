@@ -134,6 +134,16 @@ void explore_fence(struct explore_site *site)
 		trace("T%d %s  (%s:%u)", sched_self, site->name, site->func, site->line);
 }
 
+void explore_barrier(void)
+{
+	if (sched_self < 0)
+		return;
+	sched_point(&(struct explore_access){ .barrier = true, .write = true });
+	memory_barrier();
+	sched_performed(true);
+	trace("T%d barrier for all threads", sched_self);
+}
+
 void explore_pause(void)
 {
 }

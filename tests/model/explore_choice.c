@@ -11,10 +11,11 @@
  * Random executions follow probabilistic concurrency testing (Burckhardt et al., 2010): the runnable
  * thread of the highest priority runs; at random change points it becomes the lowest.
  *
- * As text a choice is one character: '0' + thread, or 'a' + outcome. Where there was only one way
- * to go there is none.
+ * As text a choice is one character: '0' + thread, or 'a' + outcome, and "*N." behind it stands for N
+ * more of it. Where there was only one way to go there is none.
  */
-#include <string.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 #include "explore_internal.h"
 
@@ -44,7 +45,8 @@ static unsigned asleep; /* threads whose next step was explored already */
 static int switches;
 static char text[TEXT_BYTES];
 static size_t text_length;
-static const char *replay;
+static const char *replay; /* what is left of the text */
+static unsigned replay_more;
 static uint64_t random_state;
 static unsigned priorities[EXPLORE_THREADS];
 static unsigned change_at[CHANGES], change_count, lowest;
@@ -66,10 +68,32 @@ void choice_begin_execution(void)
 	order_begin_execution();
 }
 
+/* The number of choices from `at` on that are the same. */
+static size_t run_length(size_t at)
+{
+	size_t end = at;
+
+	while (end < text_length && text[end] == text[at])
+		end++;
+	return end - at;
+}
+
 const char *choice_text(void)
 {
-	text[text_length] = '\0';
-	return text;
+	static char packed[TEXT_BYTES];
+	size_t used = 0;
+
+	for (size_t i = 0; i < text_length && used + 16 < sizeof(packed);) {
+		size_t n = run_length(i);
+		packed[used++] = text[i];
+		if (n < 5)
+			n = 1;
+		else
+			used += (size_t)snprintf(packed + used, 16, "*%zu.", n - 1);
+		i += n;
+	}
+	packed[used] = '\0';
+	return packed;
 }
 
 static void record(char c)
@@ -104,6 +128,27 @@ void choice_seed(uint64_t seed, unsigned changes, unsigned horizon)
 void choice_replay(const char *choices)
 {
 	replay = choices;
+	replay_more = 0;
+}
+
+/* The next choice of the text, or 0 at its end. */
+static char replay_next(void)
+{
+	static char last;
+	char *end;
+
+	if (replay_more > 0) {
+		replay_more--;
+		return last;
+	}
+	if (!*replay)
+		return 0;
+	last = *replay++;
+	if (*replay == '*') {
+		replay_more = (unsigned)strtoul(replay + 1, &end, 10);
+		replay = end + (*end == '.');
+	}
+	return last;
 }
 
 static int highest_priority(unsigned runnable)
@@ -126,11 +171,12 @@ static int random_thread(unsigned runnable, int current)
 
 static int replayed_thread(unsigned runnable, int current)
 {
-	int t = *replay ? *replay++ - '0' : current >= 0 && runnable >> current & 1 ? current : -1;
+	char c = replay_next();
+	int t = c ? c - '0' : __builtin_ctz(runnable);
 
-	if (t < 0)
-		t = __builtin_ctz(runnable);
-	if (t >= EXPLORE_THREADS || !(runnable >> t & 1))
+	if (!c && current >= 0 && runnable >> current & 1)
+		t = current;
+	if (t < 0 || t >= EXPLORE_THREADS || !(runnable >> t & 1))
 		explore_fail("the replay string does not fit: no thread %d to run here", t);
 	return t;
 }
@@ -228,7 +274,8 @@ static unsigned searched_number(unsigned n)
 
 static unsigned replayed_number(unsigned n)
 {
-	unsigned i = *replay ? (unsigned)(*replay++ - 'a') : 0;
+	char c = replay_next();
+	unsigned i = c ? (unsigned)(c - 'a') : 0;
 
 	if (i >= n)
 		explore_fail("the replay string does not fit: only %u outcomes here", n);

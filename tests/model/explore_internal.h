@@ -9,8 +9,9 @@ struct explore_access {
 	uintptr_t addr; /* 0 and size 0 for a fence */
 	size_t size;
 	bool write;
-	bool sc;  /* sequentially consistent */
-	bool all; /* a sequentially consistent fence */
+	bool sc;      /* sequentially consistent */
+	bool all;     /* a sequentially consistent fence */
+	bool barrier; /* one for every thread */
 };
 
 /* ---- explore_sched.c: fibers, and whose turn it is ---- */

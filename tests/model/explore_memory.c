@@ -19,6 +19,8 @@
  * - A sequentially consistent fence joins the thread's view with one global view, both ways; such
  *   loads and stores do so for their location only. This is slightly stronger than C11 where they
  *   are mixed with weaker accesses of the same location.
+ * - explore_barrier(), the kernel's barrier for all threads of a process, is a sequentially consistent
+ *   fence of every thread at once.
  * - Plain accesses told by a_data_read() and a_data_write() are no scheduling points; vector clocks
  *   find those that race, in whatever order they were performed. They are recognized by the address
  *   of their first byte.
@@ -72,6 +74,7 @@ static uint32_t execution;
 static char arena[ARENA_BYTES] __attribute__((aligned(16)));
 static size_t arena_used;
 static unsigned stale_left, failures_left;
+static int thread_count;
 
 static uintptr_t location_addr(unsigned index)
 {
@@ -139,6 +142,7 @@ static bool is_acquire(enum explore_order o)
 void memory_begin_execution(const struct explore_limits *limits, int count)
 {
 	execution++;
+	thread_count = count;
 	location_count = 0;
 	arena_used = 0;
 	stale_left = limits->stale_reads ? limits->stale_reads : UINT32_MAX;
@@ -381,9 +385,9 @@ void memory_put_behind(const struct operation *op, struct store *behind, uint64_
 	k->now.clock[sched_self]++;
 }
 
-void memory_fence(enum explore_order order)
+static void fence(int thread, enum explore_order order)
 {
-	struct knowledge *k = &threads[sched_self];
+	struct knowledge *k = &threads[thread];
 
 	if (is_acquire(order))
 		view_join(&k->now, &k->fence_acquire);
@@ -394,6 +398,19 @@ void memory_fence(enum explore_order order)
 	if (is_release(order)) {
 		view_copy(&k->fence_release, &k->now);
 		k->has_fence_release = true;
-		k->now.clock[sched_self]++;
+		k->now.clock[thread]++;
 	}
+}
+
+void memory_fence(enum explore_order order)
+{
+	fence(sched_self, order);
+}
+
+/* Twice, so that each learns of what all others knew. */
+void memory_barrier(void)
+{
+	for (int round = 0; round < 2; round++)
+		for (int t = 0; t < thread_count; t++)
+			fence(t, EXPLORE_SEQ);
 }

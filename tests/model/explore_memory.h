@@ -56,6 +56,8 @@ void memory_see(const struct operation *op, const struct store *s);
 void memory_put_behind(const struct operation *op, struct store *behind, uint64_t value,
 	bool is_rmw);
 void memory_fence(enum explore_order order);
+/* A full fence of every thread at once. */
+void memory_barrier(void);
 
 /* Whether the running thread knows of an event of another. */
 bool memory_knows(int of, uint32_t clock);

@@ -24,6 +24,8 @@ static unsigned seen[EXPLORE_THREADS][EXPLORE_THREADS];
 
 bool order_is_dependent(const struct explore_access *a, const struct explore_access *b)
 {
+	if (a->barrier || b->barrier)
+		return true;
 	if (a->all || b->all)
 		return (a->all || a->sc) && (b->all || b->sc);
 	return (a->write || b->write || (a->sc && b->sc)) && a->addr < b->addr + b->size &&

@@ -28,13 +28,13 @@ const struct class heap_classes[CLASS_COUNT] = {
 		.threshold = 2,
 		.magic = UINT32_MAX / 32 + 1,
 		.granules = 1,
-		.batch = 4 },
+		.batch = 2 },
 };
 
 void fake_reset(void)
 {
 	memset(records, 0, sizeof(records));
-	memset(granules[0], 0, PAGE_GRANULE_BYTES / 4);
+	memset(granules[0], 0, FAKE_HEAPS * HEAP_BYTES);
 	for (int i = 1; i < FAKE_GRANULES; i++)
 		memset(granules[i], 0, 128);
 	a_store_rlx(&page_arena.base, (uintptr_t)granules);
@@ -56,7 +56,7 @@ int page_init(void)
 	return 0;
 }
 
-/* The first granule goes to the chunk of heaps and is zero; the others are as they were left. */
+/* The first granule goes to the chunk of heaps and is made zero; others are as they were left. */
 int page_alloc(size_t count, size_t align_bytes, struct page_run *ret_run)
 {
 	EXPLORE_CHECK(count == 1);
@@ -115,9 +115,12 @@ int os_config_load(struct options *o)
 	return 0;
 }
 
+/* Time flies, so that whatever is due at times is due. */
 uint64_t os_now_ns(void)
 {
-	return 1;
+	static uint64_t now;
+
+	return now += 1000000000;
 }
 
 void os_fatal(const char *line)
@@ -125,12 +128,49 @@ void os_fatal(const char *line)
 	explore_fail("%s", line);
 }
 
-void *large_alloc(size_t align, size_t size, bool *ret_zeroed)
+void os_barrier_register(void)
 {
-	return NULL;
 }
 
-void large_free(struct slab *slab, void *p)
+int os_barrier(void)
 {
-	explore_fail("no large block was made");
+	explore_barrier();
+	return 0;
+}
+
+/* What the scenarios never come to. */
+
+static _Noreturn void unexpected(const char *name)
+{
+	explore_fail("%s was called", name);
+}
+
+bool page_extend(char *base, size_t old_granules, size_t new_granules, bool *ret_zeroed)
+{
+	unexpected(__func__);
+}
+
+void page_shrink(char *base, size_t old_granules, size_t new_granules)
+{
+	unexpected(__func__);
+}
+
+int page_move(char *base, size_t old_granules, size_t new_granules, struct page_run *ret_run)
+{
+	unexpected(__func__);
+}
+
+size_t page_trim(void)
+{
+	unexpected(__func__);
+}
+
+void page_stats(struct page_stats *ret_stats)
+{
+	unexpected(__func__);
+}
+
+void page_fork_child(void)
+{
+	unexpected(__func__);
 }
