@@ -48,14 +48,29 @@ bool heap_resize_in_place(void *p, size_t size)
 	return size > CLASS_BYTES_MAX && large_resize_in_place(slab, size);
 }
 
+/* A block that shrinks keeps its place if there is no other: programs rely on getting smaller. */
 static void *resize_by_copy(void *p, size_t usable, size_t size)
 {
+	const int saved = errno;
 	void *new = heap_malloc_fast(size);
+	if (new == NULL && size <= usable) {
+		errno = saved;
+		return p;
+	}
 	if (new == NULL)
 		return NULL;
 	memcpy(new, p, size < usable ? size : usable);
 	heap_free_fast(p);
 	return new;
+}
+
+/* Moves a large block's pages; the hooks see a block go and one come, even if it then stays. */
+static void *resize_by_move(struct slab *slab, void *p, size_t usable, size_t size)
+{
+	heap_hook_freeing(p);
+	void *moved = large_resize(slab, p, size);
+	heap_hook_allocated(moved != NULL ? moved : p, moved != NULL ? size : usable);
+	return moved;
 }
 
 /* Pages move when that beats copying, which page knows; a block that shrinks to a class is copied. */
@@ -65,7 +80,7 @@ static void *resize_large(struct slab *slab, void *p, size_t size)
 	if (size > CLASS_BYTES_MAX) {
 		if (large_resize_in_place(slab, size))
 			return p;
-		void *moved = large_resize(slab, p, size);
+		void *moved = resize_by_move(slab, p, usable, size);
 		if (moved != NULL)
 			return moved;
 	}

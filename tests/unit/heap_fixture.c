@@ -8,9 +8,11 @@
 #include "os/mock.h"
 
 #define SECOND_NS ((uint64_t)1000000000)
-/* Heaps are made sixteen to a granule; they are never given back. */
 /* Blocks up to this size are filled wholly. */
 #define FILL_WHOLLY_BYTES ((size_t)16 << 10)
+/* Of larger ones a byte in so many, at all offsets in a page. */
+#define FILL_STEP_BYTES ((size_t)16381)
+/* Heaps are made sixteen to a granule; they are never given back. */
 #define HEAPS_PER_GRANULE (PAGE_GRANULE_BYTES / HEAP_BYTES)
 
 void fixture_start(void)
@@ -60,10 +62,10 @@ void fixture_check_empty(void)
 	CHECK_EQ(fixture_granules(), 0);
 }
 
-/* The distance of the bytes that are filled: all, or of a large block one in each page. */
+/* The distance of the bytes that are filled. */
 static size_t fill_step(size_t bytes)
 {
-	return bytes <= FILL_WHOLLY_BYTES ? 1 : 4096;
+	return bytes <= FILL_WHOLLY_BYTES ? 1 : FILL_STEP_BYTES;
 }
 
 static unsigned char fill_byte(size_t at, uint64_t seed)
