@@ -277,7 +277,7 @@ int page_init(void)
 	a_store_rlx(&page_arena.records, a->records);
 	if (a->granules) {
 		a_store_rlx(&page_arena.base, a->base);
-		a_store_rlx(&page_arena.bytes, a->granules << PAGE_GRANULE_SHIFT);
+		arena_note_reach(a, a_load_rlx(&a->frontier));
 	}
 	return 0;
 }

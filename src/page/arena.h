@@ -145,6 +145,8 @@ struct arena *arena_need(void);
 size_t arena_grow(struct arena *a, uint64_t frontier, size_t n, size_t align, size_t align_offset);
 /* Moves the frontier to `end` at least, leaving what is new free; true when it is there. */
 bool arena_grow_to(struct arena *a, uint64_t end);
+/* Lets the inline look-ups reach as far as records are accessible with this frontier. */
+void arena_note_reach(const struct arena *a, uint64_t frontier);
 /* Makes the first chunk free, before the arena is published; its pages are committed already. */
 void arena_grow_first(struct arena *a, size_t n);
 

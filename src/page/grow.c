@@ -56,6 +56,16 @@ static size_t step_end(const struct arena *a, size_t from, size_t need)
 	return min_size(end, a->granules);
 }
 
+/* Relaxed is enough: who has a pointer into what is new has it from a thread that came by here. */
+void arena_note_reach(const struct arena *a, uint64_t frontier)
+{
+	uintptr_t reach = records_end(a, frontier) << PAGE_GRANULE_SHIFT;
+	uintptr_t seen = a_load_rlx(&page_arena.bytes);
+
+	while (seen < reach && !a_cas_weak_rlx(&page_arena.bytes, &seen, reach))
+		;
+}
+
 /*
  * Moves the frontier from `from` to `need` or, if the system grants it, further. 0: what lies
  * between `from` and *ret_to is the caller's to give away. -EAGAIN: the frontier was elsewhere.
@@ -77,6 +87,7 @@ static int frontier_move(struct arena *a, uint64_t from, size_t need, size_t *re
 	 * included; pairs with frontier_get(). */
 	if (!a_cas_strong_acqrel(&a->frontier, &expected, to))
 		return -EAGAIN;
+	arena_note_reach(a, to);
 	*ret_to = to;
 	return 0;
 }

@@ -37,12 +37,13 @@
 
 /*
  * What the inline look-ups need. Constant once page_init() has returned, on the thread on which it
- * returned and on those that got a pointer from it; before, `base` is an address that no object can
- * have and `bytes` is 0, and a mixture of old and new values finds nothing either.
+ * returned and on those that got a pointer from it; but `bytes` grows, so that an address whose record
+ * is not accessible yet, which only a wild pointer can be, is foreign. Before, `base` is an address
+ * that no object can have and `bytes` is 0, and a mixture of old and new values finds nothing either.
  */
 struct page_arena {
 	_Atomic(uintptr_t) base;    /* address of granule 0, 2 MiB aligned */
-	_Atomic(uintptr_t) bytes;   /* addresses in the arena, committed or not */
+	_Atomic(uintptr_t) bytes;   /* addresses from there on whose records are accessible */
 	_Atomic(uintptr_t) records; /* record 0; record i lies i records below it */
 };
 
