@@ -21,6 +21,10 @@
 enum {
 	/* 256 KiB: below, copying is cheaper than editing the map. */
 	MOVE_LEAST_GRANULES = 4,
+	/* 4 MiB: above, a copy takes longer than a caller of realloc should wait. */
+	MOVE_ALWAYS_GRANULES = 64,
+	/* So many moved runs freed again show a program that grows blocks over and over. */
+	MOVE_REGRETS = 8,
 	/* Refusals in a row after which nothing is moved any more: this kernel cannot. */
 	MOVE_REFUSALS = 4,
 	/* A run in more pieces is copied, and is in one again. */
@@ -63,14 +67,21 @@ bool move_reset(struct arena *a, size_t pos, size_t n)
 	if (!refresh(arena_address(a, pos), n << PAGE_GRANULE_SHIFT))
 		return false;
 	marks_clear(a, pos, n);
+	a_add_rlx(&a->move_regrets, 1);
 	return true;
 }
 
-/* Whether moving may be tried at all. */
+/*
+ * Whether moving may be tried at all. A moved run costs its pages when it is freed, and the place it left
+ * has none either: where that happens again and again, both are faulted in each time, at several times the
+ * cost of a copy between pages that stay. So runs of moderate size are copied then.
+ */
 static bool may_move(struct arena *a, size_t n)
 {
 	const struct os_facts *facts = os_facts();
 
+	if (n < MOVE_ALWAYS_GRANULES && a_load_rlx(&a->move_regrets) >= MOVE_REGRETS)
+		return false;
 	return n >= MOVE_LEAST_GRANULES && a_load_rlx(&a->move_refusals) < MOVE_REFUSALS &&
 		facts->overcommit_mode != 2 && facts->address_limit_bytes == OS_UNLIMITED &&
 		facts->data_limit_bytes == OS_UNLIMITED;

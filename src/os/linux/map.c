@@ -3,6 +3,7 @@
  * The mapping calls: address space, memory, and hints about it. Stateless; every function is one
  * system call, or a few when an alignment must be cut out. Called through os/os.h only.
  */
+#include "base/atomic.h"
 #include "linux/linux.h"
 #include "linux/syscall.h"
 
@@ -223,8 +224,15 @@ int os_linux_populate(void *base, size_t bytes)
 
 int os_linux_name(void *base, size_t bytes, const char *name)
 {
-	return (int)os_syscall5(SYS_prctl, OS_PR_SET_VMA, OS_PR_SET_VMA_ANON_NAME, (long)base,
-		(long)bytes, (long)name);
+	static _Atomic(bool) unknown; /* to this kernel: it is not asked again */
+	int ret = -EINVAL;
+
+	if (!a_load_rlx(&unknown))
+		ret = (int)os_syscall5(SYS_prctl, OS_PR_SET_VMA, OS_PR_SET_VMA_ANON_NAME,
+			(long)base, (long)bytes, (long)name);
+	if (ret == -EINVAL)
+		a_store_rlx(&unknown, true);
+	return ret;
 }
 
 int os_linux_wipe_on_fork(void *base, size_t bytes)
