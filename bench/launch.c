@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * launch [-n TIMES] [-p LIBRARY] [-e NAME=VALUE] [-r FD] -- PROGRAM [ARGUMENT...]
+ * launch [-n TIMES] [-p LIBRARY] [-e NAME=VALUE] [-r FD] [-o FILE] -- PROGRAM [ARGUMENT...]
  *
- * Starts a program TIMES times, one after the other, with LIBRARY preloaded, and prints one line
- * about each: its exit status (or minus the signal), user and system CPU time and elapsed time in
- * microseconds, peak memory in KiB, minor and major faults.
+ * Starts a program TIMES times, one after the other, with LIBRARY preloaded, and prints a line about
+ * each, into FILE if one is given: its exit status (or minus the signal), user and system CPU time
+ * and elapsed time in microseconds, peak memory in KiB, minor and major faults.
  *
  * It exists because the kernel counts the memory of the process that calls exec in the peak of what
  * is executed: started from an interpreter, every small program would seem to need as much as it.
- * So this one is small: it links nothing but libc and allocates nothing. Descriptor FD becomes 3 in
- * the program, for its own results; a program that runs for a minute is ended.
+ * So this one is small: it links nothing but libc. Descriptor FD becomes 3 in the program, for its
+ * own results; a program that runs for a minute is ended.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -52,13 +52,14 @@ static _Noreturn void execute(char **argv, const char *library, int result_fd)
 	_exit(127);
 }
 
-static int run_once(char **argv, const char *library, int result_fd)
+static int run_once(char **argv, const char *library, int result_fd, FILE *lines)
 {
 	struct timespec start, end;
 	struct rusage usage;
 	int status;
 	pid_t pid;
 
+	fflush(lines);
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	pid = fork();
 	if (pid == 0)
@@ -73,7 +74,7 @@ static int run_once(char **argv, const char *library, int result_fd)
 		;
 	child = 0;
 	clock_gettime(CLOCK_MONOTONIC, &end);
-	printf("%d %lld %lld %lld %ld %ld %ld\n",
+	fprintf(lines, "%d %lld %lld %lld %ld %ld %ld\n",
 		WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status),
 		time_us(&usage.ru_utime), time_us(&usage.ru_stime), elapsed_us(&start, &end),
 		usage.ru_maxrss, usage.ru_minflt, usage.ru_majflt);
@@ -84,25 +85,31 @@ int main(int argc, char **argv)
 {
 	const struct sigaction action = { .sa_handler = on_alarm };
 	const char *library = NULL;
+	const char *output = NULL;
 	int result_fd = -1;
 	long times = 1;
+	FILE *lines;
 	int option;
 
-	while ((option = getopt(argc, argv, "+n:p:e:r:")) != -1) {
+	while ((option = getopt(argc, argv, "+n:p:e:r:o:")) != -1) {
 		switch (option) {
 		case 'n': times = atol(optarg); break;
 		case 'p': library = optarg; break;
 		case 'e': putenv(optarg); break;
+		case 'o': output = optarg; break;
 		case 'r': result_fd = atoi(optarg); break;
 		default: return 2;
 		}
 	}
 	if (optind == argc)
 		return 2;
+	lines = output ? fopen(output, "we") : stdout;
+	if (!lines)
+		return 2;
 	sigaction(SIGALRM, &action, NULL);
 	for (long i = 0; i < times; i++) {
-		if (run_once(argv + optind, library, result_fd) != 0)
+		if (run_once(argv + optind, library, result_fd, lines) != 0)
 			return 1;
 	}
-	return 0;
+	return fclose(lines) == 0 ? 0 : 1;
 }

@@ -68,9 +68,9 @@ TIME = [
     time("zeroed-large", "zeroed 100 60000 4k 256k"),
     time("big-32K-1M", "mixed 1 20 30000 32k 1m log"),
     time("big-1M-8M", "mixed 1 10 1500 1m 8m log"),
-    time("tree", "tree 16 40", quick="tree 14 20", counted=(2, 4, 12, 16383 * 2 - 1)),
+    time("tree", "tree 16 40", quick="tree 14 20", counted=(2, 4, 12, 61439)),
     time("tokens", "tokens 20 8000", quick="tokens 3 8000"),
-    time("fragment", "fragment 32m 32"),
+    time("fragment", "fragment 16m 12 2 0"),
 ]
 
 MEMORY = [
@@ -81,7 +81,7 @@ MEMORY = [
     memory("burst-idle-no-background", "burst 16m 256m 1 0 5000 1",
            env={"ALLOD_CONF": "background:off"}),
     memory("alternate", "alternate 32m 20 64 2048"),
-    memory("shifting-sizes", "fragment 64m 32"),
+    memory("shifting-sizes", "fragment 64m 12 8 1000"),
     memory("shrink", "shrink 32 8m 256k 1000"),
 ]
 

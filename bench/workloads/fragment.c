@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fragment LIVE PHASES IDLE_MS: keeps LIVE bytes through PHASES whose sizes shift, from small blocks
- * to larger ones and back. A phase replaces random blocks until it has allocated LIVE anew, so that
- * each phase begins among what is left of those before. Reports memory over what is live.
+ * fragment LIVE PHASES TURNS IDLE_MS: keeps LIVE bytes through PHASES whose sizes shift, from small
+ * blocks to larger ones and back. A phase replaces random blocks until it has allocated LIVE anew
+ * TURNS times over, so that each begins among a few that are left of those before. Reports memory
+ * over what is live, after an idle time.
  */
 #include "workload.h"
 
-enum { LEAST = 32, KINDS = 6 };
+enum { LEAST = 64, KINDS = 6 };
 
 struct slot {
 	void *block;
@@ -46,6 +47,7 @@ int main(int argc, char **argv)
 {
 	size_t limit = number_of(argc, argv, 1);
 	size_t phases = number_of(argc, argv, 2);
+	size_t turns = number_of(argc, argv, 3);
 	uint32_t state = 1;
 
 	slots = table_of(limit / LEAST, sizeof(*slots));
@@ -53,10 +55,9 @@ int main(int argc, char **argv)
 		size_t step = i % (2 * KINDS);
 		size_t kind = step < KINDS ? step : 2 * KINDS - 1 - step;
 
-		run_phase((size_t)LEAST << kind, limit, limit * atoi(getenv("TURN")), &state);
-		if (getenv("SHOW")) report("r",((double)resident_bytes() - (double)(most_slots * sizeof(*slots))) / (double)live,"r");
+		run_phase((size_t)LEAST << kind, limit, turns * limit, &state);
 	}
-	sleep_ms(number_of(argc, argv, 3));
+	sleep_ms(number_of(argc, argv, 4));
 	report("live", (double)live, "bytes");
 	report("resident_over_live",
 		((double)resident_bytes() - (double)(most_slots * sizeof(*slots))) / (double)live,

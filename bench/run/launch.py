@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT
+"""Runs one workload on one subject, measured by bench/launch.c."""
+import os
+import subprocess
+
+TIME_LIMIT_S = 150
+
+
+class Failed(Exception):
+    """A workload ended badly, or could not be started."""
+
+
+def clean_environment():
+    """Nothing of the caller's that an allocator or the loader would read."""
+    return {k: v for k, v in os.environ.items()
+            if k not in ("LD_PRELOAD", "LD_LIBRARY_PATH", "GLIBC_TUNABLES")
+            and not k.startswith(("MALLOC_", "MIMALLOC_", "TCMALLOC_", "SCUDO_", "TBB_", "ALLOD_"))}
+
+
+def figures_of(line):
+    """The measurements in one line of launch; raises Failed if the program did not end well."""
+    status, user, system, elapsed, peak, minor, major = map(int, line.split())
+    if status != 0:
+        raise Failed("signal %d" % -status if status < 0 else "exit code %d" % status)
+    return {"cpu": (user + system) / 1e6, "wall": elapsed / 1e6, "peak": peak * 1024,
+            "faults": minor + major}
+
+
+def reports_of(text):
+    """What a workload said on descriptor 3."""
+    return {name: float(value) for name, value, _ in (line.split() for line in text.splitlines())}
+
+
+class Runner:
+    """Where the programs are, and how to start them."""
+
+    def __init__(self, directory):
+        self.directory = directory
+
+    def program(self, name):
+        return os.path.join(self.directory, name)
+
+    def command(self, subject, options=()):
+        """The part of a command line before the program."""
+        command = [self.program("launch"), *options]
+        if subject.library:
+            command += ["-p", subject.library]
+        return command + ["--"]
+
+    def start(self, argv, subject, env=None, times=1):
+        """Starts a workload; finish() waits for it."""
+        read_end, write_end = os.pipe()
+        options = ["-r", str(write_end), "-n", str(times)]
+        for name, value in (env or {}).items() if subject.is_allod else ():
+            options += ["-e", "%s=%s" % (name, value)]
+        command = self.command(subject, options) + [self.program(argv[0]), *argv[1:]]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True, pass_fds=[write_end],
+                                   env=clean_environment(), start_new_session=True)
+        os.close(write_end)
+        return process, read_end
+
+    @staticmethod
+    def finish(job):
+        """The samples of a started workload, one for each time that it ran."""
+        process, read_end = job
+        with os.fdopen(read_end, encoding="ascii") as pipe:
+            try:
+                out, err = process.communicate(timeout=TIME_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, 9)
+                process.communicate()
+                raise Failed("did not end within %d s" % TIME_LIMIT_S) from None
+            reported = reports_of(pipe.read())
+        # The loader only warns about a library that it cannot load: the figures would be another's.
+        if "cannot be preloaded" in err:
+            raise Failed("cannot be preloaded")
+        try:
+            samples = [figures_of(line) for line in out.splitlines()]
+        except Failed as failure:
+            raise Failed("%s %s" % (failure, err.strip()[-200:])) from None
+        if not samples:
+            raise Failed("did not start: %s" % err.strip()[-200:])
+        for sample in samples:
+            sample.update(reported)
+        return samples
+
+    def run(self, argv, subject, env=None, times=1):
+        return self.finish(self.start(argv, subject, env, times))

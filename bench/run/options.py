@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+"""The options of ./dev bench heap, and the machine's description."""
+import argparse
+import os
+import platform
+import re
+
+import subjects
+
+
+def parse():
+    parser = argparse.ArgumentParser(
+        prog="dev bench heap", description="Measures malloc on allod, on glibc and on the packaged "
+        "allocators, in one run; prints tables and writes build/bench/heap.jsonl.")
+    parser.add_argument("--only", action="append", default=[], metavar="CASE",
+                        help="only cases whose suite/name contains this (may be repeated)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each case (default: 5)")
+    parser.add_argument("--quick", action="store_true",
+                        help="counts, and short rounds of a few cases: at most 2 minutes")
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=PATH",
+                        help="one more allocator, a library to preload (may be repeated)")
+    parser.add_argument("--json", action="store_true", help="print JSON lines, not tables")
+    parser.add_argument("--check", action="store_true",
+                        help="compare with bench/targets.tsv; exit 1 while a target is missed")
+    parser.add_argument("--last", action="store_true",
+                        help="measure nothing: show (and check) the last run's figures")
+    parser.add_argument("--list", action="store_true", help="print the cases")
+    args = parser.parse_args()
+    args.rounds = args.rounds or (3 if args.quick else 5)
+    if args.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    try:
+        args.peers = [subjects.given(text) for text in args.peer]
+    except ValueError as error:
+        parser.error(str(error))
+    return args
+
+
+def machine():
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        model = re.search(r"model name\s*:\s*(.*)", file.read())
+    return {"cpu": model.group(1) if model else platform.machine(), "cpus": str(os.cpu_count()),
+            "kernel": platform.release(), "libc": " ".join(platform.libc_ver())}

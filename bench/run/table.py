@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""Progress on stderr and tables on stdout."""
+import math
+import sys
+
+import subjects
+from figures import UNITS, geometric_mean
+
+TIME_SUITES = ("time", "programs")
+
+
+class Progress:
+    """Says on stderr what is going on: in place on a terminal, else a line a case."""
+
+    def __init__(self):
+        self.is_terminal = sys.stderr.isatty()
+        self.case = None
+
+    def show(self, case, text):
+        if self.is_terminal:
+            sys.stderr.write("\r\033[K%s: %s" % (case, text))
+        elif case != self.case:
+            sys.stderr.write("bench: %s\n" % case)
+        self.case = case
+        sys.stderr.flush()
+
+    def clear(self):
+        if self.is_terminal:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+
+
+def amount(value, unit):
+    """A figure as people read it, in at most 8 characters."""
+    if value is None:
+        return "-"
+    if unit == "s":
+        return "%.0f us" % (value * 1e6) if value < 0.01 else "%.0f ms" % (value * 1e3)
+    if unit == "bytes":
+        return "%.2f MiB" % (value / 2**20) if value < 10 * 2**20 else "%.0f MiB" % (value / 2**20)
+    if unit == "count":
+        return "%.0f" % value if value < 1e5 else "%.0f k" % (value / 1e3)
+    return "%.2f" % value
+
+
+def print_row(label, cells, second=""):
+    print("%-26s%10s" % (label, second) + "".join("%11s" % c for c in cells))
+
+
+def print_ratios(figures, title, metric, suites=TIME_SUITES):
+    """Each subject over the best of the packaged peers, and the geometric mean of the rows in
+    which all peers have a figure."""
+    keys = figures.keys(metric, suites)
+    names = figures.subjects()
+    if not keys:
+        return
+    unit = UNITS.get(metric, "")
+    print("\n%s: over the best peer" % title)
+    print_row("", names, "best")
+    columns = {name: [] for name in names}
+    for key in keys:
+        best = figures.ranking(key, metric, subjects.PEERS)
+        least = figures.median(key, best[0], metric) if best else None
+        values = [figures.median(key, n, metric) for n in names]
+        ratios = [v / least if v is not None and least else math.nan for v in values]
+        print_row(key[1], ["-" if math.isnan(r) else "%.2f" % r for r in ratios],
+                  amount(least, unit))
+        if not any(math.isnan(r) or r == 0 for r in ratios):
+            for name, value in zip(names, ratios):
+                columns[name].append(value)
+    count = len(columns[names[0]])
+    if count > 1:
+        print_row("geometric mean of %d rows" % count,
+                  ["%.2f" % geometric_mean(columns[n]) for n in names])
+
+
+def print_amounts(figures, title, metric, suites=None):
+    keys = figures.keys(metric, suites)
+    names = figures.subjects()
+    if not keys:
+        return
+    print("\n%s" % title)
+    print_row("", names)
+    for key in keys:
+        print_row(key[1], [amount(figures.median(key, n, metric), UNITS.get(metric, ""))
+                           for n in names])
+
+
+def print_all(figures):
+    print(", ".join("%s: %s" % item for item in figures.machine.items()))
+    print_ratios(figures, "CPU time", "cpu")
+    print_ratios(figures, "elapsed time", "wall")
+    print_ratios(figures, "peak memory", "peak")
+    print_amounts(figures, "resident after idle", "resident_after_idle")
+    print_amounts(figures, "memory over live", "resident_over_live", ("memory",))
+    print_amounts(figures, "peak over live", "peak_over_live", ("memory",))
+    print_amounts(figures, "page faults over pages used again", "faults_over_pages")
+    print_amounts(figures, "page faults", "faults", TIME_SUITES)
+    print_amounts(figures, "system calls", "syscalls")
+    print_amounts(figures, "instructions a pair of malloc and free", "instructions")
+    print_amounts(figures, "an empty program: time to run", "start")
+    print_amounts(figures, "an empty program: resident", "resident", ("start",))
+    print_failures(figures)
+
+
+def print_failures(figures):
+    """A line for each subject and reason, with all its cases."""
+    cases = {}
+    for (key, subject), reason in figures.failures.items():
+        cases.setdefault((subject, reason), []).append(key[1])
+    if cases:
+        print()
+    for (subject, reason), names in cases.items():
+        print("%s: FAILED in %s: %s" % (subject, ", ".join(names), reason))
