@@ -5,35 +5,30 @@
  */
 #include "heap/core.h"
 
-static _Atomic(const struct heap_hooks *) hooks;
+_Atomic(const struct heap_hooks *) heap_hooks;
 
 void heap_hooks_set(const struct heap_hooks *new)
 {
 	/* [heap.5] rel: publishes the table; pairs with hooks_get(). */
-	a_store_rel(&hooks, new);
+	a_store_rel(&heap_hooks, new);
 }
 
 static const struct heap_hooks *hooks_get(void)
 {
 	/* [heap.5] acq: sees the table that heap_hooks_set() published. */
-	return a_load_acq(&hooks);
+	return a_load_acq(&heap_hooks);
 }
 
-bool heap_is_hooked(void)
-{
-	return a_load_rlx(&hooks) != NULL;
-}
-
-void heap_hook_allocated(void *p, size_t size)
+void heap_hook_allocated_slow(void *p, size_t size)
 {
 	const struct heap_hooks *table = hooks_get();
-	if (__builtin_expect(table != NULL, 0) && table->allocated != NULL)
+	if (table != NULL && table->allocated != NULL)
 		table->allocated(p, size);
 }
 
-void heap_hook_freeing(void *p)
+void heap_hook_freeing_slow(void *p)
 {
 	const struct heap_hooks *table = hooks_get();
-	if (__builtin_expect(table != NULL, 0) && table->freeing != NULL)
+	if (table != NULL && table->freeing != NULL)
 		table->freeing(p);
 }

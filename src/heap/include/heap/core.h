@@ -72,10 +72,28 @@ void *large_resize(struct slab *slab, void *p, size_t size);
 
 /* hooks.c */
 
-void heap_hook_allocated(void *p, size_t size);
-void heap_hook_freeing(void *p);
+extern _Atomic(const struct heap_hooks *) heap_hooks;
+
 /* Whether hooks are set, so that the fast paths are to be closed. */
-bool heap_is_hooked(void);
+static inline bool heap_is_hooked(void)
+{
+	return __builtin_expect(a_load_rlx(&heap_hooks) != NULL, 0);
+}
+
+void heap_hook_allocated_slow(void *p, size_t size);
+void heap_hook_freeing_slow(void *p);
+
+static inline void heap_hook_allocated(void *p, size_t size)
+{
+	if (heap_is_hooked())
+		heap_hook_allocated_slow(p, size);
+}
+
+static inline void heap_hook_freeing(void *p)
+{
+	if (heap_is_hooked())
+		heap_hook_freeing_slow(p);
+}
 
 /* Ends the process: os_fatal() with "allod: …". */
 _Noreturn void heap_fatal_corrupted(void);
