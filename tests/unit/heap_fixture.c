@@ -8,10 +8,8 @@
 #include "os/mock.h"
 
 #define SECOND_NS ((uint64_t)1000000000)
-/* Blocks up to this size are filled wholly. */
-#define FILL_WHOLLY_BYTES ((size_t)16 << 10)
-/* Of larger ones a byte in so many, at all offsets in a page. */
-#define FILL_STEP_BYTES ((size_t)16381)
+/* Blocks up to this size are filled wholly, others by a few bytes at all offsets in a page. */
+#define FILL_WHOLLY_BYTES ((size_t)1024)
 /* Heaps are made sixteen to a granule; they are never given back. */
 #define HEAPS_PER_GRANULE (PAGE_GRANULE_BYTES / HEAP_BYTES)
 
@@ -65,7 +63,7 @@ void fixture_check_empty(void)
 /* The distance of the bytes that are filled. */
 static size_t fill_step(size_t bytes)
 {
-	return bytes <= FILL_WHOLLY_BYTES ? 1 : FILL_STEP_BYTES;
+	return bytes <= FILL_WHOLLY_BYTES ? 1 : bytes / 256 | 1;
 }
 
 static unsigned char fill_byte(size_t at, uint64_t seed)
