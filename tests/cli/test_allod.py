@@ -106,6 +106,8 @@ def test_info_json(cli):
         assert probe["group"] in ("host", "limits", "features"), probe
         assert isinstance(probe["available"], bool) and probe["name"], probe
         assert probe["available"] or probe["lost"], "does not say what is lost: %r" % probe
+        later = [text.startswith("later: ") for text in (probe["enables"], probe["lost"]) if text]
+        assert len(set(later)) <= 1, "used, or to be used later? %r" % probe
     names = [p["name"] for p in document["probes"]]
     same(len(set(names)), len(names))
 

@@ -5,6 +5,9 @@
 #include "base/format.h"
 #include "os/os.h"
 
+/* How a text begins that tells what a later version makes of the feature: nothing uses it yet. */
+#define LATER "later: "
+
 /* One probe of a table. */
 struct probe {
 	const char *name;
