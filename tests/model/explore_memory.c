@@ -12,15 +12,18 @@
  *   release fence. A load that acquires joins the view of the store it sees; a relaxed load keeps it
  *   aside for a later acquire fence.
  * - A read-modify-write takes its place directly after the store that it read, and nothing is put
- *   between them later. It carries on that store's view (release sequences, as C++20 has them: a
- *   plain store of the same thread does not continue one). A failed compare-and-swap is a load.
+ *   between them later. It carries on that store's view, and so does a plain store of the thread that
+ *   began it: release sequences as C11 to C17 have them (C++20 has dropped the latter part). If a store
+ *   is put in between later, what was carried on stays, which is slightly stronger than C17. A failed
+ *   compare-and-swap is a load.
  * - A store may take any place in modification order behind the thread's view, so stores of two
  *   threads can be ordered otherwise than they were performed (the litmus test 2+2W).
  * - A sequentially consistent fence joins the thread's view with one global view, both ways; such
  *   loads and stores do so for their location only. This is slightly stronger than C11 where they
  *   are mixed with weaker accesses of the same location.
  * - explore_barrier(), the kernel's barrier for all threads of a process, is a sequentially consistent
- *   fence of every thread at once.
+ *   fence of every thread at once; what others did before it happens before what the caller does
+ *   behind it, and the reverse.
  * - Plain accesses told by a_data_read() and a_data_write() are no scheduling points; vector clocks
  *   find those that race, in whatever order they were performed. They are recognized by the address
  *   of their first byte.
@@ -338,22 +341,45 @@ void memory_see(const struct operation *op, const struct store *s)
 		view_raise(&global_sc, op->location, s->time);
 }
 
-/* What a new store of this thread tells who acquires it; `carried` by a release sequence. */
-static const struct view *make_message(enum explore_order order, const struct view *carried)
+/* The join of two views, either of which may be NULL; never changes one. */
+static const struct view *joined(const struct view *a, const struct view *b)
 {
-	const struct knowledge *k = &threads[sched_self];
-	const struct view *own = is_release(order) ? &k->now : &k->fence_release;
 	unsigned count;
 	struct view *v;
 
-	if (!is_release(order) && !k->has_fence_release)
-		return carried;
-	count = carried && carried->count > own->count ? carried->count : own->count;
+	if (!a || !b || a == b)
+		return a ? a : b;
+	count = a->count > b->count ? a->count : b->count;
 	v = arena_take(offsetof(struct view, time) + count * sizeof(v->time[0]));
-	view_copy(v, own);
-	if (carried)
-		view_join(v, carried);
+	view_copy(v, a);
+	view_join(v, b);
 	return v;
+}
+
+/* A copy of what the thread tells by a store of this order, or NULL. */
+static const struct view *own_message(enum explore_order order)
+{
+	const struct knowledge *k = &threads[sched_self];
+	const struct view *own = is_release(order) ? &k->now : &k->fence_release;
+	struct view *v;
+
+	if (!is_release(order) && !k->has_fence_release)
+		return NULL;
+	v = arena_take(offsetof(struct view, time) + own->count * sizeof(v->time[0]));
+	view_copy(v, own);
+	return v;
+}
+
+/* Gives a new store its message: its thread's own, and what it carries on of release sequences. */
+static void make_message(struct store *s, enum explore_order order)
+{
+	for (int t = 0; t < thread_count; t++) {
+		if (s->is_rmw || t == sched_self)
+			s->headed[t] = s->older->headed[t];
+		if (t == sched_self)
+			s->headed[t] = joined(own_message(order), s->headed[t]);
+		s->view = joined(s->view, s->headed[t]);
+	}
 }
 
 void memory_put_behind(const struct operation *op, struct store *behind, uint64_t value,
@@ -372,7 +398,7 @@ void memory_put_behind(const struct operation *op, struct store *behind, uint64_
 		.value = value,
 		.is_rmw = is_rmw };
 	view_raise(&k->now, op->location, s->time);
-	s->view = make_message(op->order, is_rmw ? behind->view : NULL);
+	make_message(s, op->order);
 	behind->newer = s;
 	if (s->newer)
 		s->newer->older = s;
@@ -407,10 +433,24 @@ void memory_fence(enum explore_order order)
 	fence(sched_self, order);
 }
 
-/* Twice, so that each learns of what all others knew. */
+/*
+ * The caller learns of all that others did before, and they of all that it did before; what two others
+ * did is ordered only as by a fence of each.
+ */
 void memory_barrier(void)
 {
-	for (int round = 0; round < 2; round++)
-		for (int t = 0; t < thread_count; t++)
-			fence(t, EXPLORE_SEQ);
+	static struct view before;
+	struct knowledge *self = &threads[sched_self];
+
+	fence(sched_self, EXPLORE_SEQ);
+	view_copy(&before, &self->now);
+	for (int t = 0; t < thread_count; t++) {
+		if (t == sched_self)
+			continue;
+		fence(t, EXPLORE_ACQ);
+		view_join(&self->now, &threads[t].now);
+		view_join(&threads[t].now, &before);
+		fence(t, EXPLORE_SEQ);
+	}
+	fence(sched_self, EXPLORE_SEQ);
 }

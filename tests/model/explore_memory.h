@@ -14,8 +14,13 @@ struct view;
 
 struct store {
 	struct store *older, *newer;
-	const struct view *view; /* what who acquires from it learns; NULL = nothing */
-	uint64_t time;           /* place in modification order */
+	/*
+	 * What who acquires from it learns: all of it, and the part from release sequences that each
+	 * thread heads. NULL = nothing.
+	 */
+	const struct view *view;
+	const struct view *headed[EXPLORE_THREADS];
+	uint64_t time; /* place in modification order */
 	uint64_t value;
 	bool is_rmw; /* belongs directly behind `older` */
 };

@@ -172,6 +172,13 @@ void set_up_idle(void)
 	look_for_idle();
 }
 
+void set_up_idle_used(void)
+{
+	set_up_idle();
+	become(0);
+	give(blocks[1]); /* no slow call: it is idle still */
+}
+
 /* Idle heap 0 holds two slabs beside its current one, both listed for remote frees. */
 void set_up_two_listed(void)
 {

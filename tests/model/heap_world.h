@@ -36,6 +36,8 @@ void set_up_wanted(void);
 void set_up_wanted_full(void);
 /* It holds a slab with one free block beside its current one, and is idle by all looks. */
 void set_up_idle(void);
+/* The same with two blocks free in that slab. */
+void set_up_idle_used(void);
 /* It is idle and holds two slabs beside its current one, both listed for remote frees. */
 void set_up_two_listed(void);
 /* As set_up_open(), with one block freed; the next heap to be made is of a new chunk. */

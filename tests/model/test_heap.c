@@ -235,18 +235,47 @@ static void run_seize_beside_exit(int t)
 		get(32);
 }
 
+static void look_for_idle_heaps(void)
+{
+	struct heap *heap = heap_enter_own();
+
+	heap_seize_idle(heap);
+	heap_leave(heap);
+}
+
+/* Nothing but one free, which moves the slab in its list, and the other's look. */
+static void run_seize_and_free(int t)
+{
+	become(t);
+	if (t == 0)
+		give(blocks[1]);
+	else
+		look_for_idle_heaps();
+}
+
+/* One free that finds nothing to do in the list. */
+static void run_seize_and_free_more(int t)
+{
+	become(t);
+	if (t == 0)
+		give(blocks[2]);
+	else
+		look_for_idle_heaps();
+}
+
 /* The owner collects from two listed slabs, one after the other. */
 static void run_seize_beside_drain(int t)
 {
 	struct heap *heap;
 
 	become(t);
-	heap = heap_enter_own();
-	if (t == 0)
+	if (t == 0) {
+		heap = heap_enter_own();
 		slab_drain_pending(heap);
-	else
-		heap_seize_idle(heap);
-	heap_leave(heap);
+		heap_leave(heap);
+	} else {
+		look_for_idle_heaps();
+	}
 }
 
 /* A third thread frees into the slab that changes hands. */
@@ -278,6 +307,8 @@ static const struct explore_scenario scenarios[] = {
 	HEAP_SCENARIO(run_open_full, 2, set_up_wanted_full),
 	HEAP_SCENARIO(run_late_heap, 2, set_up_late_heap),
 	HEAP_SCENARIO(run_seize_late_heap, 2, set_up_late_heap),
+	HEAP_SCENARIO(run_seize_and_free, 2, set_up_idle),
+	HEAP_SCENARIO(run_seize_and_free_more, 2, set_up_idle_used),
 	HEAP_SCENARIO(run_seize_beside_free, 2, set_up_idle),
 	HEAP_SCENARIO(run_seize_beside_get, 2, set_up_idle),
 	HEAP_SCENARIO(run_seize_beside_last_free, 2, set_up_idle),
@@ -329,7 +360,8 @@ TEST_TIMEOUT(every_order_is_needed, 60)
 	static const char *const unnoticed[] = { "heap_init:a_load_acq>rlx",
 		"hooks_get:a_load_acq>rlx", "heap_at:a_load_acq>rlx",
 		"chunk_ready:a_cas_strong_rel>rlx", "seize:a_cas_strong_acq>rlx",
-		"seize:a_load_acq>rlx", "heap_touch:a_store_rel>rlx", NULL };
+		"seize:a_load_acq>rlx", "lists_leave:a_store_rel>rlx", "heap_touch:a_store_rel>rlx",
+		NULL };
 	struct suite few = suite;
 
 	few.limits.executions = 150;

@@ -243,7 +243,7 @@ static void causality(int t)
 	}
 }
 
-/* The exchange between release and acquire carries the release on; a plain store doesn't. */
+/* The exchange between release and acquire carries the release on; another's store doesn't. */
 static void release_sequence(int t)
 {
 	if (t == 0) {
@@ -254,6 +254,18 @@ static void release_sequence(int t)
 		a_add_rlx(&x, 2);
 	if (t == 2 && a_load_acq(&x) & 1)
 		saw[0] = a_data_read(&data);
+}
+
+/* A later plain store of the same thread carries it on, too. */
+static void own_sequence(int t)
+{
+	if (t == 0) {
+		a_data_write(&data, 1);
+		a_store_rel(&x, 1);
+		a_store_rlx(&x, 2);
+	} else if (a_load_acq(&x) != 0) {
+		saw[0] = a_data_read(&data);
+	}
 }
 
 static void broken_sequence(int t)
@@ -273,6 +285,7 @@ TEST(causality)
 	/* Who learns of x from the second thread sees x. */
 	LITMUS(causality, 3, 0xff & ~(1u << 2) & ~(1u << 6) & ~(1u << 3));
 	CHECK_STR_EQ(run_litmus("release_sequence", 3, release_sequence, note_outcome).message, "");
+	CHECK_STR_EQ(run_litmus("own_sequence", 2, own_sequence, note_outcome).message, "");
 	CHECK(strstr(run_litmus("broken_sequence", 3, broken_sequence, note_outcome).message,
 		"data race"));
 }
