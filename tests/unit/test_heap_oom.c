@@ -299,7 +299,7 @@ static void count_calls(const struct setting *setting, unsigned counts[OS_CALL_K
 static unsigned next_of(unsigned n)
 {
 	if (TEST_SANITIZED)
-		return n < 3 ? n + 1 : 2 * n;
+		return 4 * n + 1;
 	return n < 8 ? n + 1 : n + n / 3;
 }
 
