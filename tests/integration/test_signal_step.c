@@ -1,43 +1,38 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A signal at every instruction. A tracer steps a process through one operation of the heap up to the
- * k-th instruction and sends it a signal there, whose handler uses the heap in turn: it allocates,
+ * A signal at every instruction. The thread steps itself through one operation of the heap up to the
+ * k-th instruction and there runs what a signal handler would, which uses the heap in turn: it allocates,
  * frees (also what the interrupted code holds), resizes, trims and reads statistics. When the
- * operation has ended everything is freed, and the heap must be whole and empty. Short operations are
- * tried at each k, long ones at a random sample.
+ * operation has ended everything is freed, and the heap must be whole and empty. Operations of fewer than
+ * EVERY_STEP_BELOW instructions are tried at each k, longer ones at a random sample.
  */
 #include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/ptrace.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/options.h"
 #include "harness.h"
 #include "heap/heap.h"
 #include "test_signal_ops.h"
+#include "test_signal_self.h"
 
 enum {
-	MARK_SIGNAL =
-		SIGUSR2, /* the traced process is at the beginning or the end of an operation */
-	INJECT_SIGNAL = SIGUSR1,  /* runs the handler */
 	EVERY_HANDLER_BELOW = 90, /* operations of fewer instructions meet every handler at each */
-	EVERY_STEP_BELOW = 400,   /* of fewer than these, one handler at each instruction */
-	STEP_BUDGET = 6000,       /* longer ones are sampled; a step takes some microseconds */
+	EVERY_STEP_BELOW = 270,   /* of fewer than these, one handler at each instruction */
+	STEP_BUDGET = 15000,      /* longer ones are sampled; a step takes some microseconds */
 	SAMPLES_LEAST = 6,
 	LENGTH_MOST = 12000, /* of an operation's instructions: a long copy is one for each word */
 };
 
-/* What the tracer tells the traced process. */
-static struct order {
+/* What is tried at the moment, for the message when it fails. */
+static struct {
 	unsigned op;
 	unsigned handler;
-	bool quit;
-} * order;
+	long step;
+} now;
 
 /* The handlers. */
 
@@ -98,216 +93,142 @@ static void handle_turn_over(void)
 static void (*const handlers[])(void) = { handle_same_class, handle_use_up, handle_trim,
 	handle_free_all, handle_large, handle_turn_over };
 
-enum { HANDLERS = sizeof handlers / sizeof handlers[0], NEVER_RETURN = HANDLERS };
+enum { HANDLERS = sizeof handlers / sizeof handlers[0] };
 
-static sigjmp_buf around;
-
-static void on_signal(int number)
+static void handle(void)
 {
-	const int saved_errno = errno;
-	if (order->handler == NEVER_RETURN)
-		siglongjmp(around, 1);
-	handlers[order->handler]();
-	errno = saved_errno;
+	handlers[now.handler]();
 }
 
-/* The traced process. */
-
-static void mark(void)
+/* The heap has found fault with itself: says where. */
+static void on_abort(int number)
 {
-	syscall(SYS_tgkill, getpid(), getpid(), MARK_SIGNAL);
+	test_note("%s, handler %u, instruction %ld", ops[now.op].name, now.handler, now.step);
 }
 
-static void check_whole(uint64_t used_blocks)
+static void check_whole(void)
 {
 	struct heap_stats stats;
 	heap_check();
 	heap_stats_read(&stats);
-	CHECK_EQ(stats.used_blocks, used_blocks);
+	if (stats.used_blocks != 0)
+		on_abort(0);
+	CHECK_EQ(stats.used_blocks, 0);
 }
 
-static void traced_round(const struct op *op)
+/* One operation, interrupted at the k-th instruction; returns its length if it is shorter, or -1. */
+static long round_with(const struct op *op, long k)
 {
+	now.step = k;
 	op->prepare();
-	mark();
+	step_begin(k, handle);
 	op->run();
-	mark();
+	const long length = step_end();
 	if (subject != NULL)
 		hold(subject);
 	subject = NULL;
 	release_many(block_count);
-	check_whole(0);
+	check_whole();
+	return length;
 }
 
-static void traced_start(void)
+static long length_of(unsigned op)
 {
-	struct sigaction action = { .sa_handler = on_signal };
-	sigaction(INJECT_SIGNAL, &action, NULL);
-	if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
-		_exit(77);
-	mark();
+	now.op = op;
+	now.handler = 0;
+	round_with(&ops[op], LENGTH_MOST);
+	const long length = round_with(&ops[op], LENGTH_MOST);
+	return length < 0 ? LENGTH_MOST : length;
 }
 
-_Noreturn static void traced_main(void)
+static void interrupt_everywhere(unsigned op, uint64_t *random)
 {
-	traced_start();
-	while (!order->quit)
-		traced_round(&ops[order->op]);
-	_exit(0);
-}
-
-/* The tracer. */
-
-/* The signal at which the process has stopped, or 0 when it has ended. */
-static int wait_stop(pid_t pid)
-{
-	int status;
-	if (waitpid(pid, &status, 0) != pid)
-		test_fail(__FILE__, __LINE__, "waitpid: %s", strerror(errno));
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
-		SKIP("ptrace is not permitted here");
-	return WIFSTOPPED(status) ? WSTOPSIG(status) : 0;
-}
-
-static void resume(pid_t pid, int request, int signal)
-{
-	if (ptrace(request, pid, NULL, (void *)(uintptr_t)signal) != 0)
-		test_fail(__FILE__, __LINE__, "ptrace: %s", strerror(errno));
-}
-
-static void go_to_mark(pid_t pid, int signal, long step)
-{
-	resume(pid, PTRACE_CONT, signal);
-	const int stop = wait_stop(pid);
-	if (stop != MARK_SIGNAL)
-		test_fail(__FILE__, __LINE__, "%s, handler %u, instruction %ld: ended by %s",
-			ops[order->op].name, order->handler, step, strsignal(stop));
-}
-
-/* Steps `count` instructions from the mark on; false when the operation ended before. */
-static bool step_to(pid_t pid, long count, long *ret_steps)
-{
-	for (long i = 0; i < count; i++) {
-		resume(pid, PTRACE_SINGLESTEP, 0);
-		const int stop = wait_stop(pid);
-		if (stop == MARK_SIGNAL) {
-			*ret_steps = i;
-			return false;
-		}
-		CHECK_EQ(stop, SIGTRAP);
-	}
-	return true;
-}
-
-static pid_t start_traced(void (*run)(void))
-{
-	const pid_t pid = fork();
-	CHECK(pid >= 0);
-	if (pid == 0) {
-		run();
-		_exit(0);
-	}
-	CHECK_EQ(wait_stop(pid), MARK_SIGNAL);
-	return pid;
-}
-
-static void share_order(void)
-{
-	order = mmap(NULL, sizeof *order, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-		0);
-	CHECK(order != MAP_FAILED);
-}
-
-/* The number of instructions of an operation that nobody interrupts. */
-static long measure(pid_t pid)
-{
-	long steps = LENGTH_MOST;
-	go_to_mark(pid, 0, -1);
-	if (step_to(pid, LENGTH_MOST, &steps))
-		go_to_mark(pid, 0, -1);
-	return steps;
-}
-
-/* Interrupts at the k-th instruction; false when the operation was shorter this time. */
-static bool interrupt_at(pid_t pid, long k)
-{
-	long steps;
-	go_to_mark(pid, 0, k);
-	if (!step_to(pid, k, &steps))
-		return false;
-	go_to_mark(pid, INJECT_SIGNAL, k);
-	return true;
-}
-
-static void interrupt_everywhere(pid_t pid, unsigned op, uint64_t *random)
-{
-	order->op = op;
-	order->handler = 0;
-	measure(pid);
-	const long length = measure(pid);
+	const long length = length_of(op);
 	const long rounds = length < EVERY_HANDLER_BELOW ? HANDLERS : 1;
 	for (long i = 0; i < length * rounds && length < EVERY_STEP_BELOW; i++) {
-		order->handler = (unsigned)(i / length + i) % HANDLERS;
-		interrupt_at(pid, i % length);
+		now.handler = (unsigned)(i / length + i) % HANDLERS;
+		round_with(&ops[op], i % length);
 	}
 	const long samples = 2 * STEP_BUDGET / length + SAMPLES_LEAST;
 	for (long i = 0; i < samples && length >= EVERY_STEP_BELOW; i++) {
-		order->handler = (unsigned)i % HANDLERS;
-		interrupt_at(pid, (long)(test_random(random) % (uint64_t)length));
+		now.handler = (unsigned)i % HANDLERS;
+		round_with(&ops[op], (long)(test_random(random) % (uint64_t)length));
 	}
 	test_note("%s: %ld of %ld instructions", ops[op].name,
 		length < EVERY_STEP_BELOW ? length : samples, length);
 }
 
-static void trace(unsigned first, unsigned last)
+/* A small arena, because checking takes time in proportion to it. */
+static void begin(void)
+{
+	options.arena_bytes = (uint64_t)128 << 20;
+	signal(SIGABRT, on_abort);
+	step_init();
+}
+
+static void interrupt_all(unsigned first, unsigned last)
 {
 	uint64_t random = test_seed();
-	share_order();
-	const pid_t pid = start_traced(traced_main);
+	begin();
 	for (unsigned op = first; op < last; op++)
-		interrupt_everywhere(pid, op, &random);
-	order->quit = true;
-	resume(pid, PTRACE_CONT, 0);
-	CHECK_EQ(wait_stop(pid), 0);
+		interrupt_everywhere(op, &random);
 }
 
 TEST_TIMEOUT(a_signal_at_every_instruction_of_the_fast_paths, 60)
 {
-	trace(0, FAST_OPS);
+	interrupt_all(0, FAST_OPS);
 }
 
 TEST_TIMEOUT(a_signal_in_the_slow_paths, 60)
 {
-	trace(FAST_OPS, op_count);
+	interrupt_all(FAST_OPS, op_count);
+}
+
+/* Runs in a process of its own, which has not used the heap yet; the length comes back by a pipe. */
+static long in_new_process(long (*run)(long k), long k)
+{
+	int fds[2];
+	int status;
+	long length = 0;
+	CHECK_EQ(pipe(fds), 0);
+	const pid_t pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		length = run(k);
+		CHECK_EQ(write(fds[1], &length, sizeof length), sizeof length);
+		_exit(0);
+	}
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	if (status != 0)
+		test_fail(__FILE__, __LINE__, "instruction %ld, handler %u: status %#x", k,
+			now.handler, status);
+	CHECK_EQ(read(fds[0], &length, sizeof length), sizeof length);
+	close(fds[0]);
+	close(fds[1]);
+	return length;
 }
 
 /* The first operation of a process: the arena, the options and the heap are made meanwhile. */
-static void traced_first(void)
+static long first_allocation(long k)
 {
-	traced_start();
-	mark();
+	step_begin(k, handle);
 	subject = heap_alloc(FINE);
-	mark();
+	const long length = step_end();
 	hold(subject);
 	release_many(block_count);
-	check_whole(0);
+	check_whole();
+	return length;
 }
 
 TEST_TIMEOUT(a_signal_in_the_first_allocation, 60)
 {
 	uint64_t random = test_seed();
-	share_order();
-	long length = 0;
-	pid_t pid = start_traced(traced_first);
-	length = measure(pid);
-	resume(pid, PTRACE_CONT, 0);
-	CHECK_EQ(wait_stop(pid), 0);
-	for (unsigned i = 0; i < 18; i++) {
-		order->handler = i % HANDLERS;
-		pid = start_traced(traced_first);
-		interrupt_at(pid, (long)(test_random(&random) % (uint64_t)length));
-		resume(pid, PTRACE_CONT, 0);
-		CHECK_EQ(wait_stop(pid), 0);
+	begin();
+	const long length = in_new_process(first_allocation, 100000);
+	CHECK(length > 100);
+	for (unsigned i = 0; i < 60; i++) {
+		now.handler = i % HANDLERS;
+		in_new_process(first_allocation, (long)(test_random(&random) % (uint64_t)length));
 	}
 	test_note("%ld instructions", length);
 }
@@ -316,41 +237,42 @@ TEST_TIMEOUT(a_signal_in_the_first_allocation, 60)
  * A handler that leaves by siglongjmp: the thread's heap stays busy for ever, and the thread goes on
  * with others. What it held before stays usable.
  */
-static void traced_jump(void)
+static sigjmp_buf around;
+
+static void jump(void)
 {
-	traced_start();
+	siglongjmp(around, 1);
+}
+
+static long jump_out(long k)
+{
+	volatile long length = -1;
 	hold_many(FINE, 50);
-	ops[order->op].prepare();
+	ops[now.op].prepare();
 	const size_t before = block_count;
 	if (sigsetjmp(around, 1) == 0) {
-		mark();
-		ops[order->op].run();
+		step_begin(k, jump);
+		ops[now.op].run();
+		length = step_end();
 	}
-	mark();
-	block_count = before;
+	CHECK_EQ(block_count, before);
 	hold_many(FINE, 3000);
 	hold_many(COARSE, 300);
 	release_many(block_count);
 	heap_trim();
+	return length;
 }
 
 TEST_TIMEOUT(a_handler_that_never_returns, 60)
 {
-	static const unsigned jump_ops[] = { 0, 1, 5, 6, 7, 9, 16 };
+	static const unsigned jump_ops[] = { 0, 1, 5, 6, 7, 8, 9, 10, 12, 16, 18, 20 };
 	uint64_t random = test_seed();
-	share_order();
-	order->handler = NEVER_RETURN;
+	begin();
 	for (unsigned i = 0; i < sizeof jump_ops / sizeof jump_ops[0]; i++) {
-		order->op = jump_ops[i];
-		pid_t pid = start_traced(traced_jump);
-		const long length = measure(pid);
-		resume(pid, PTRACE_CONT, 0);
-		CHECK_EQ(wait_stop(pid), 0);
-		for (unsigned sample = 0; sample < 8; sample++) {
-			pid = start_traced(traced_jump);
-			interrupt_at(pid, (long)(test_random(&random) % (uint64_t)length));
-			resume(pid, PTRACE_CONT, 0);
-			CHECK_EQ(wait_stop(pid), 0);
-		}
+		now.op = jump_ops[i];
+		const long length = in_new_process(jump_out, LENGTH_MOST);
+		CHECK(length > 0);
+		for (unsigned sample = 0; sample < 12; sample++)
+			in_new_process(jump_out, (long)(test_random(&random) % (uint64_t)length));
 	}
 }
