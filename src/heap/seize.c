@@ -72,8 +72,7 @@ static bool seize_slabs(struct heap *heap)
 	}
 	/* [heap.7] acq: sees all that the thread did to its slabs; pairs with heap_leave(). */
 	const uint64_t state = a_load_acq(&heap->state);
-	const uint32_t index = (uint32_t)(state >> 32);
-	open_all(heap, heap_is_busy(state) ? page_record_at(index) : NULL);
+	open_all(heap, heap_is_busy(state) ? page_record_at(heap_busy_index(state)) : NULL);
 	return true;
 }
 

@@ -52,7 +52,7 @@ static inline __attribute__((always_inline)) void *heap_malloc_try(size_t size)
 	const uint64_t rest = a_load_rlx(&heap->state);
 	/* A size that overflows here comes to class 0, whose bin is always empty. */
 	const size_t class = (size + 15) >> 4;
-	if (__builtin_expect(class >= (uint32_t)rest, 0))
+	if (__builtin_expect((int64_t) class >= (int32_t)rest, 0))
 		return NULL;
 	a_store_rlx(&heap->state, HEAP_BUSY);
 	a_signal_fence();
@@ -85,13 +85,20 @@ static inline __attribute__((always_inline)) void heap_free_fast(void *p)
 		(struct slab *)(a_const(&page_arena.records) - (index << PAGE_RECORD_SHIFT));
 	struct heap *heap = a_load_rlx(&heap_self);
 	const uint64_t rest = a_load_rlx(&heap->state);
-	/* The name of the slab comes first, then the look at its owner: see seize.c. */
-	a_store_rlx(&heap->state, index << 32 | HEAP_BUSY);
+	/*
+	 * The slab's owner equals the state only if the slab is this heap's and the heap is at rest. If
+	 * not, the state stays untouched: it may name the slab of a free that a signal handler interrupted.
+	 */
+	if (__builtin_expect(a_load_rlx(&slab->owner) != rest, 0)) {
+		heap_free_slow(p);
+		return;
+	}
+	/* The name of the slab comes first, then the look at its owner that counts: see seize.c. */
+	a_store_rlx(&heap->state, heap_busy_at(index));
 	a_signal_fence();
 	struct block *block = p;
 	/*
-	 * The slab's owner equals the state only if the slab is this heap's and the heap was at rest. The
-	 * product is below the magic only for the start of a block (Lemire, Kaser, Kurz, "Faster
+	 * The product is below the magic only for the start of a block (Lemire, Kaser, Kurz, "Faster
 	 * remainder by direct computation", 2019); a slab of several granules has magic 0.
 	 */
 	const uint32_t remainder = (uint32_t)(offset & (PAGE_GRANULE_BYTES - 1)) * slab->magic;

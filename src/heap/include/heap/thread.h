@@ -6,18 +6,20 @@
  * A heap is type-stable memory named by an id. It is FREE in the pool, or ACTIVE and then private to the
  * thread (or to the one operation) that took it, except for `pending`, which anyone pushes to.
  *
- * Entering: `state` is the heap's rest value while the thread is outside its heap; inside, its low half is
- * HEAP_BUSY, and its high half is the index of the slab's record that a free works on (or 0: none, or that
+ * Entering: `state` is the heap's rest value while the thread is outside its heap; inside, it is
+ * heap_busy_at() of the index of the slab's record that a free works on (or of 0: none, or that
  * of index 0). It is stored and read by its own thread, so a compiler fence orders it; another thread reads it only
  * behind os_barrier() (seize.c), or in the child of a fork. A signal
- * handler that finds its thread inside uses another heap from the pool for that one operation, and so does
+ * handler that finds its thread inside leaves the state alone, for what it names is under work, and uses
+ * another heap from the pool for that one operation, and so does
  * a destructor that runs after the thread gave its heap back. A handler that never returns (longjmp)
  * leaves its heap busy, and the thread goes on by the pool: slower, and correct. In the child of a fork
  * the mark tells which heaps of vanished threads were at rest: fork's snapshot holds each
  * thread's stores up to some point in program order, and none later.
  *
- * The low half of the rest value is the limit of fine classes that the fast path serves: HEAP_BUSY is 1, so
- * that one comparison on the fast path covers the size, the mark and a thread that has no heap yet.
+ * The low half of the rest value is the limit of fine classes that the fast path serves. Inside it is -1, so
+ * that one comparison on the fast path covers the size (0 as well, which is class 0), the mark and a
+ * thread that has no heap yet.
  */
 #pragma once
 
@@ -25,7 +27,7 @@
 #include "heap/slab.h"
 #include "page/page.h"
 
-#define HEAP_BUSY ((uint64_t)1)
+#define HEAP_BUSY (~(uint64_t)0)
 #define HEAP_ID_BITS 20
 #define HEAP_BYTES ((size_t)4096)
 
@@ -64,7 +66,19 @@ extern struct heap heap_gone;
 
 static inline bool heap_is_busy(uint64_t state)
 {
-	return (uint32_t)state == HEAP_BUSY;
+	return (int32_t)state < 0;
+}
+
+/* The state of a busy heap whose thread works on the slab of the record with this index. */
+static inline uint64_t heap_busy_at(uint64_t index)
+{
+	return (index << 32) + HEAP_BUSY;
+}
+
+/* The inverse; 0 for HEAP_BUSY itself. */
+static inline uint32_t heap_busy_index(uint64_t state)
+{
+	return (uint32_t)((state - HEAP_BUSY) >> 32);
 }
 
 /* Whether the heap, which the caller is inside of, holds the slab. */
@@ -102,7 +116,7 @@ void heap_leave(struct heap *heap);
 static inline bool heap_touch(struct heap *heap, const struct slab *slab)
 {
 	/* [heap.7] rel: what was done to the slab before is done; pairs with seize_slabs(). */
-	a_store_rel(&heap->state, (uint64_t)page_record_index(slab) << 32 | HEAP_BUSY);
+	a_store_rel(&heap->state, heap_busy_at(page_record_index(slab)));
 	/* Against os_barrier() of seize.c, which makes it a full fence. */
 	a_signal_fence();
 	return heap_holds(heap, slab);
