@@ -129,7 +129,7 @@ FACE_EXPORT void FACE(malloc_stats)(void)
 	format_row(&f, "in use", t.used_blocks, t.used_bytes);
 	format_row(&f, "in use, large", t.large_blocks, t.large_bytes);
 	format_row(&f, "free", t.free_blocks, t.free_bytes);
-	format_total(&f, "of it given back by a trim", t.cached_bytes);
+	format_total(&f, "of it a trim can give back", t.cached_bytes);
 	format_total(&f, "committed", t.arena_bytes + t.large_bytes);
 	format_total(&f, "most in use by runs so far", t.peak_bytes);
 	format_end(&f);
