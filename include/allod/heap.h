@@ -11,8 +11,8 @@
  *  - a block belongs to this heap: it goes back through allod_free() or its sized forms, never
  *    through free(), and a block of malloc() never comes here. A foreign pointer, a pointer into
  *    the middle of a block and a second free end the process with a line on standard error where
- *    they are seen ("allod: invalid free", "allod: double free"), which for a small block freed twice
- *    may be only when it would be given out again: they are never ignored;
+ *    they are seen ("allod: invalid free", "allod: double free"), which for a small block freed
+ *    twice may be only when it would be given out again: they are never ignored;
  *  - no call takes a lock: a thread that is stopped inside one stops no other. "Safety: any
  *    thread, signal handlers" means that a signal handler may make the call even when the signal
  *    came while its thread was inside this library;
@@ -254,8 +254,8 @@ void *allod_pvalloc(size_t size) ALLOD_NOTHROW ALLOD_ATTR_MALLOC
  * _FORTIFY_SOURCE=3 knows only what was asked for: to use more, allocate allod_malloc_good_size()
  * bytes in the first place.
  *
- * block:   as for allod_free(); NULL gives 0.
- * Errors:  none; a foreign pointer ends the process.
+ * block:   as for allod_free(); NULL gives 0, and so does what no memory of this heap is.
+ * Errors:  none; an address in this heap's memory where no block can be ends the process.
  * Safety:  any thread, signal handlers.
  * Since:   0.1.
  * Source:  glibc.
