@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Allocation beyond the fast path. Where blocks come from, nearest first: the current slab's own frees,
- * what others freed in it, what of it was never used; a slab that the heap holds beside it; slabs that
- * were listed with this heap; an open slab that anyone may take; a new slab.
+ * Allocation beyond the fast path. Where blocks come from, nearest first: the current slab's own
+ * frees, what others freed in it, what of it was never used; a slab that the heap holds beside it;
+ * slabs that were listed with this heap; an open slab that anyone may take; a new slab.
  */
 #include <errno.h>
 #include <string.h>
@@ -59,7 +59,7 @@ static __attribute__((noinline)) struct slab *current_ready(struct heap *heap, u
 		if (slab == NULL)
 			return NULL;
 		heap->current[class] = slab;
-		/* A large slab that becomes empty is looked at: only one may stay. */
+		/* A slab of several granules that becomes empty is looked at: only one may stay. */
 		slab->mark = class < CLASS_FINE_COUNT || slab->magic != 0 ? UINT32_MAX : 0;
 	}
 	return slab;
@@ -118,7 +118,7 @@ static void *alloc_small(unsigned class, bool *ret_zeroed)
 	return p;
 }
 
-/* Every allocation but the fast path; *ret_zeroed is set when the block is known to read as zero. */
+/* Every allocation but the fast path; sets *ret_zeroed when the block is known to read as zero. */
 static void *alloc_any(size_t align, size_t size, bool *ret_zeroed)
 {
 	const size_t want = size > align ? size : align;
@@ -138,8 +138,8 @@ static void *alloc_any(size_t align, size_t size, bool *ret_zeroed)
 }
 
 /*
- * The fast path of the classes above the fine ones: a block of the current slab's own list, or NULL. It
- * holds only while the heap is at rest and not hooked.
+ * The fast path of the classes above the fine ones: a block of the current slab's own list, or
+ * NULL. It holds only while the heap is at rest and not hooked.
  */
 static inline void *alloc_medium(size_t size)
 {

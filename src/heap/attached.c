@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A heap's slabs beside the current ones. Each class has a list, slabs worth taking from first; a
- * slab is worth it from its class's threshold of free blocks on, so that a refill finds more than one
- * block. The slab's mark is the value of `used` at which its owner's next free has to look at it.
+ * slab is worth it from its class's threshold of free blocks on, so that a refill finds more than
+ * one block. The slab's mark is the value of `used` at which its owner's next free has to look at
+ * it.
  *
- * The lists are the own thread's, but another thread may take them whole from an idle heap (seize.c).
+ * The lists are the own thread's, but another thread may take them whole from an idle heap
+ * (seize.c).
  */
 #include "base/assert.h"
 #include "heap/core.h"
@@ -29,8 +31,8 @@ static void list_remove(struct slab_list *list, struct slab *slab)
 }
 
 /*
- * Enters the heap's lists, which another thread may be about to take: it sets `seized`, then looks at
- * `listing` behind os_barrier(), so one of the two sees the other. False: keep off the lists.
+ * Enters the heap's lists, which another thread may be about to take: it sets `seized`, then looks
+ * at `listing` behind os_barrier(), so one of the two sees the other. False: keep off the lists.
  */
 static bool lists_enter(struct heap *heap)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The invariants of heap/slab.h, checked in every build, for tests: only while no thread is inside the
- * heap. A heap that is busy nevertheless (its thread is stopped, vanished in a fork, or left a signal handler
- * by longjmp) is not judged, nor are the owner's fields of its slabs.
+ * The invariants of heap/slab.h, checked in every build, for tests: only while no thread is inside
+ * the heap. A heap that is busy nevertheless (its thread is stopped, vanished in a fork, or left a
+ * signal handler by longjmp) is not judged, nor are the owner's fields of its slabs.
  */
 #include <stdbool.h>
 
@@ -32,7 +32,7 @@ static void links_add(struct links *links, uint32_t index)
 	links->sum += (mixed ^ mixed >> 29) * 0xbf58476d1ce4e5b9u;
 }
 
-/* The length of a free list, whose blocks are blocks of the slab, carved, and met for the first time. */
+/* The length of a free list, each of whose blocks is carved and met for the first time. */
 static uint32_t list_length(const struct slab *slab, struct seen *seen, const struct block *block)
 {
 	uint32_t count = 0;

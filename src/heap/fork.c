@@ -2,10 +2,10 @@
 /*
  * fork, and giving memory back on request.
  *
- * Nothing is done before a fork and nothing is waited for. In the child the heaps of the threads that are
- * no more are opened if they were at rest; one that was busy is lost, with at most its slabs. A
- * child made without fork() (clone by number) leaves the heaps of others as they are, which is
- * correct as well.
+ * Nothing is done before a fork and nothing is waited for. In the child the heaps of the threads
+ * that are no more are opened if they were at rest; one that was busy is lost, with at most its
+ * slabs. A child made without fork() (clone by number) leaves the heaps of others as they are,
+ * which is correct as well.
  */
 #include <pthread.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Free beyond the fast path: blocks of other threads' slabs and of open ones, of slabs of several granules,
- * large blocks, and what is no block at all.
+ * Free beyond the fast path: blocks of other threads' slabs and of open ones, of slabs of several
+ * granules, large blocks, and what is no block at all.
  */
 #include "base/assert.h"
 #include "heap/core.h"
@@ -54,8 +54,8 @@ void heap_free_at_mark(struct heap *heap, struct slab *slab)
 }
 
 /*
- * Takes an open slab into which a block is freed: the next frees there need no atomic operation then.
- * Only if the thread allocates in this class, for else it would never use the memory.
+ * Takes an open slab into which a block is freed: the next frees there need no atomic operation
+ * then. Only if the thread allocates in this class, for else it would never use the memory.
  */
 static bool free_by_adopting(struct heap *heap, struct slab *slab, struct block *block)
 {
@@ -66,7 +66,7 @@ static bool free_by_adopting(struct heap *heap, struct slab *slab, struct block 
 	return true;
 }
 
-/* Frees by the thread's own heap if it holds the slab or can take it; false when it is for others. */
+/* Frees by the thread's own heap if it holds the slab or can take it; else false. */
 static bool free_by_own(struct slab *slab, struct block *block, uint64_t word)
 {
 	struct heap *heap = heap_enter_own();

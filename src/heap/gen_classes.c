@@ -14,7 +14,7 @@
 #define GRANULE_BYTES ((uint32_t)64 << 10)
 #define GRANULES_MAX 32
 #define BLOCKS_MIN 8
-/* Blocks are linked into a slab's free list a page's worth at a time, so untouched pages stay so. */
+/* Blocks are linked into a slab's free list a page's worth at a time: the rest is not touched. */
 #define BATCH_BYTES 4096
 
 const struct class heap_classes[CLASS_COUNT];

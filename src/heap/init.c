@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The start: options, the page layer, handing over to libc. Runs at the first call of whatever kind, which
- * comes before the process has a second thread (making one allocates), or in the constructor.
+ * The start: options, the page layer, handing over to libc. Runs at the first call of whatever
+ * kind, which comes before the process has a second thread (making one allocates), or in the
+ * constructor.
  */
 #include "base/options.h"
 #include "heap/core.h"

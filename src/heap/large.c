@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Blocks above the size classes, and those aligned to more than a granule: each a run of page. The state
- * LARGE is taken away by one exchange, so of two frees of a block exactly one is told.
+ * Blocks above the size classes, and those aligned to more than a granule: each a run of page. The
+ * state LARGE is taken away by one exchange, so of two frees of a block exactly one is told.
  */
 #include "heap/core.h"
 #include "heap/fast.h"

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Slabs that have blocks to take, known without a search: those of a heap on the heap's pending stack,
- * open ones on their class's available stack. LISTED says that the slab's link is under way.
+ * Slabs that have blocks to take, known without a search: those of a heap on the heap's pending
+ * stack, open ones on their class's available stack. LISTED says that the slab's link is under way.
  *
- * operations: settle (after a push or an opening), drain, take. synchronization: any thread, any time.
+ * operations: settle (after a push or an opening), drain, take. synchronization: any thread, any
+ * time.
  * linearization: the stacks' exchanges. ordering: the stacks' own; what a slab holds is acquired by
  * adopting it. progress: lock-free; a thread stopped with a link in its hands keeps that one slab
  * from being listed, until its last block is freed; an owner that drains holds those of its heap.
  *
- * A heap that is given back drains its pending stack after it has stopped being active; who pushes looks
- * whether it is active after the push. Both use a full fence, so one of them sees the other [heap.4].
+ * A heap that is given back drains its pending stack after it has stopped being active; who pushes
+ * looks whether it is active after the push. Both use a full fence, so one of them sees the other
+ * [heap.4].
  */
 #include "base/assert.h"
 #include "heap/core.h"
@@ -124,8 +126,8 @@ static void link_collect(struct heap *heap, struct slab *slab)
 }
 
 /*
- * Takes the stack whole: the link of a slab that another thread is about to take from this heap comes
- * back to it at once, and would be popped again for as long as that thread is stopped.
+ * Takes the stack whole: the link of a slab that another thread is about to take from this heap
+ * comes back to it at once, and would be popped again for as long as that thread is stopped.
  */
 bool slab_drain_pending(struct heap *heap)
 {

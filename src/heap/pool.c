@@ -2,9 +2,10 @@
 /*
  * The pool of thread heaps: a stack of heaps that are free, and a table of all that were ever made.
  *
- * operations: take, put, at. synchronization: any thread, any time, with each other. linearization: the
- * stack's exchange; for a heap made new, the exchange of `made`. ordering: the stack's release and acquire
- * hand on the heap's plain fields. progress: lock-free. reclamation: none; heaps are type-stable.
+ * operations: take, put, at. synchronization: any thread, any time, with each other. linearization:
+ * the stack's exchange; for a heap made new, the exchange of `made`. ordering: the stack's release
+ * and acquire hand on the heap's plain fields. progress: lock-free. reclamation: none; heaps are
+ * type-stable.
  */
 #include "heap/thread.h"
 #include "page/page.h"
@@ -18,7 +19,7 @@ static _Atomic(char *) chunks[CHUNK_COUNT];
 
 struct heap *heap_at(uint32_t id)
 {
-	/* [heap.3] acq: the chunk reads as zero or as its heaps left it; pairs with chunk_ready(). */
+	/* [heap.3] acq: the chunk is zero or as its heaps left it; pairs with chunk_ready(). */
 	char *chunk = a_load_acq(&chunks[(id - 1) / CHUNK_HEAPS]);
 	return (struct heap *)(void *)(chunk + (id - 1) % CHUNK_HEAPS * HEAP_BYTES);
 }
@@ -59,7 +60,7 @@ static struct heap *heap_make(void)
 	do {
 		if (index >= CHUNK_COUNT * CHUNK_HEAPS || !chunk_ready(index))
 			return NULL;
-		/* [heap.3] rel: the count covers only ids whose chunk is there; pairs with heap_pool_count(). */
+		/* [heap.3] rel: each id counted has its chunk; pairs with heap_pool_count(). */
 	} while (!a_cas_weak_rel(&made, &index, index + 1));
 	struct heap *heap = heap_at(index + 1);
 	heap->id = index + 1;

@@ -35,7 +35,8 @@ enum remote_result remote_push(struct slab *slab, struct block *block, uint32_t 
 		whole = state == SLAB_OPEN && word_count(word) + 1 == slab->capacity;
 		next = whole ? word_freed(word) : word_with(slab, word, 1, head);
 		/* [heap.1] acqrel: publishes the block and its link; the last push of an open slab
-		 * takes over the whole run. Pairs with remote_collect(), remote_adopt() and remote_push(). */
+		 * takes over the whole run. Pairs with remote_collect(), remote_adopt() and
+		 * remote_push(). [heap.3] acq: who reads the owner's id finds its heap. */
 	} while (!a_cas_weak_acqrel(&slab->word, &word, next));
 	if (whole)
 		return REMOTE_WHOLE;
@@ -73,9 +74,10 @@ bool remote_adopt(struct slab *slab, uint32_t owner, bool holds_link, struct blo
 		next = word_make(SLAB_OWNED, owner, 0, 0);
 		if (!holds_link)
 			next |= word & WORD_LISTED;
-		/* [heap.2] acq: takes over the fields that the last owner released by remote_open(),
-		 * [heap.1] acq: the blocks that remote_push() published, and [heap.3] rel: who reads
-		 * the owner's id in remote_push() finds its heap by heap_at(). */
+		/* [heap.2] acq: takes over the fields that the last owner released by
+		 * remote_open(), [heap.1] acq: the blocks that remote_push() published, and
+		 * [heap.3] rel: who reads the owner's id in remote_push() finds its heap by
+		 * heap_at(). */
 	} while (!a_cas_weak_acqrel(&slab->word, &word, next));
 	*ret_list = word_head(word) ? slab_block_at(slab, word_head(word) - 1) : NULL;
 	*ret_count = word_count(word);
@@ -99,8 +101,9 @@ enum remote_result remote_open(struct slab *slab, struct block *first, struct bl
 			word_make(SLAB_OPEN, 0, word_count(word), 0) | (word & WORD_LISTED);
 		whole = word_count(word) + count == slab->capacity;
 		next = whole ? word_freed(word) : word_with(slab, open, count, head);
-		/* [heap.2] acqrel: releases the owner's fields and list to remote_adopt() and to the
-		 * last remote_push(); taking the whole run acquires what remote frees published. */
+		/* [heap.2] acqrel: releases the owner's fields and list to remote_adopt() and to
+		 * the last remote_push(); taking the whole run acquires what remote frees
+		 * published. */
 	} while (!a_cas_weak_acqrel(&slab->word, &word, next));
 	if (whole)
 		return REMOTE_WHOLE;
@@ -128,7 +131,7 @@ void remote_begin(struct slab *slab, enum slab_state state, uint32_t owner)
 	do {
 		ASSERT(word_state(word) == SLAB_NONE || word_state(word) == SLAB_FREED);
 		next = word_make(state, owner, 0, 0) | (word & WORD_LISTED);
-		/* Relaxed is enough: other threads come to the fields by a block, or by adopting. */
+		/* Relaxed is enough: others come to the fields by a block, or by adopting. */
 	} while (!a_cas_weak_rlx(&slab->word, &word, next));
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Usable size and realloc: in place when the block fits, by moving pages when it is large, else by copy. */
+/* Usable size and realloc: in place when the block fits, by moving pages if large, else by copy. */
 #include <errno.h>
 #include <string.h>
 
@@ -73,7 +73,7 @@ static void *resize_by_move(struct slab *slab, void *p, size_t usable, size_t si
 	return moved;
 }
 
-/* Pages move when that beats copying, which page knows; a block that shrinks to a class is copied. */
+/* Page knows when moving beats copying; a block that shrinks to a class is copied. */
 static void *resize_large(struct slab *slab, void *p, size_t size)
 {
 	const size_t usable = a_load_rlx(&slab->granules) << PAGE_GRANULE_SHIFT;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Statistics: a walk over the records of the arena's granules, with no effect on anyone. Each slab is read
- * by relaxed loads while others change it, so a sum is right for blocks that nobody touches
+ * Statistics: a walk over the records of the arena's granules, with no effect on anyone. Each slab
+ * is read by relaxed loads while others change it, so a sum is right for blocks that nobody touches
  * meanwhile. The blocks in another thread's bins count as used, at most a slab's for each class;
  * the calling thread's own are counted exactly.
  */

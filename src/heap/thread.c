@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A thread and its heap: entering, leaving, the end of the thread. See heap/thread.h for the protocol.
+ * A thread and its heap: entering, leaving, the end of the thread. See heap/thread.h for the
+ * protocol.
  *
- * The end is seen by a destructor of pthread-specific data, which asks to be called again until the last
- * round, so that the program's own destructors may still allocate. Those that come later still use heaps
- * from the pool for one operation each, so nothing leaks.
+ * The end is seen by a destructor of pthread-specific data, which asks to be called again until the
+ * last round, so that the program's own destructors may still allocate. Those that come later still
+ * use heaps from the pool for one operation each, so nothing leaks.
  */
 #include <limits.h>
 #include <pthread.h>
@@ -19,7 +20,9 @@ struct heap heap_gone = { .state = HEAP_BUSY };
 static pthread_key_t exit_key;
 static _Atomic(bool) exit_key_made;
 
-/* ThreadSanitizer lets go of a thread in the last round, after which no code built for it may run. */
+/*
+ * ThreadSanitizer lets go of a thread in the last round; no code built for it may run after that.
+ */
 #ifdef __SANITIZE_THREAD__
 #define EXIT_ROUND (PTHREAD_DESTRUCTOR_ITERATIONS - 1)
 #else
@@ -57,7 +60,7 @@ static __attribute__((cold, noinline)) struct heap *enter_pooled(void)
 	if (heap == NULL)
 		return NULL;
 	heap->rest = (uint64_t)heap->id << 32 | CLASS_FINE_COUNT;
-	/* A handler may make its own heap the thread's just before this: then ours is for one operation. */
+	/* A handler may just have made its heap the thread's: then ours is for one operation. */
 	struct heap *none = &heap_none;
 	if (a_cas_strong_rlx(&heap_self, &none, heap) && a_load_rlx(&exit_key_made))
 		pthread_setspecific(exit_key, (void *)1);
@@ -120,8 +123,9 @@ bool heap_open_slabs(struct heap *heap)
 void heap_release(struct heap *heap)
 {
 	/*
-	 * While another thread is about to take the attached slabs, it may leave them after all: then
-	 * the heap stays active with them, for who takes it from the pool or looks for idle heaps.
+	 * While another thread is about to take the attached slabs, it may leave them after all:
+	 * then the heap stays active with them, for who takes it from the pool or looks for idle
+	 * heaps.
 	 */
 	if (heap_open_slabs(heap)) {
 		a_store_rlx(&heap->active, 0);

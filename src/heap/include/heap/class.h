@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Size classes. Class 0 is never allocated from: its bin is always empty, so that one comparison on
- * the fast path sends size 0 and sizes that overflow to the slow path. Classes 1 to 32 are multiples of
- * 16 bytes up to 512; above, eight classes a doubling, so no class is more than 12.5 % above the one before
- * (from 128 bytes on) up to CLASS_BYTES_MAX. The table is generated when allod is built, by gen_classes.c.
+ * the fast path sends size 0 and sizes that overflow to the slow path. Classes 1 to 32 are
+ * multiples of 16 bytes up to 512; above, eight classes a doubling, so no class is more than 12.5 %
+ * above the one before (from 128 bytes on) up to CLASS_BYTES_MAX. The table is generated when allod
+ * is built, by gen_classes.c.
  */
 #pragma once
 
@@ -37,7 +38,9 @@ static inline unsigned class_of(size_t size)
 	return CLASS_FINE_COUNT + (log - 9) * 8 + (unsigned)((last >> (log - 3)) & 7);
 }
 
-/* The smallest class of at least `size` bytes whose blocks are all aligned to `align`; 0 if none. */
+/*
+ * The smallest class of at least `size` bytes whose blocks are all at multiples of `align`, or 0.
+ */
 static inline unsigned class_of_aligned(size_t align, size_t size)
 {
 	for (unsigned i = class_of(size); i < CLASS_COUNT; i++) {

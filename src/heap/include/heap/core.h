@@ -12,11 +12,11 @@
 
 /* slab.c: one slab's life in a heap. */
 
-/* A new slab of the class, OWNED by the heap and in none of its lists; NULL when there is no memory. */
+/* A new slab of the class, OWNED by the heap and in none of its lists; NULL: no memory. */
 struct slab *slab_create(struct heap *heap, unsigned class);
 /* Links up to a batch of blocks never used into slab->free; false when all are carved. */
 bool slab_carve(struct slab *slab);
-/* Takes what others have freed into slab->free, which must be empty; false when there was nothing. */
+/* Takes what others have freed into slab->free, which must be empty; false if that is nothing. */
 bool slab_collect(struct slab *slab);
 /* Opens a slab whose free list is complete, and does what that asks for. */
 void slab_open(struct slab *slab);
@@ -32,7 +32,7 @@ static inline uint32_t slab_free_count(const struct slab *slab)
 
 /* attached.c: a heap's slabs beside the current ones. */
 
-/* Puts a slab of the heap beside its current ones; one that holds no block is given back instead. */
+/* Puts a slab of the heap beside its current ones, or gives it back if it holds no block. */
 void slab_attach(struct heap *heap, struct slab *slab);
 /* Opens all of them; false when another thread is about to, which may yet leave them. */
 bool slab_open_attached(struct heap *heap);
@@ -41,7 +41,7 @@ void slab_relieved(struct heap *heap, struct slab *slab);
 /* The attached slab of the class most worth taking from, detached; NULL when none is. */
 struct slab *slab_take_attached(struct heap *heap, unsigned class);
 
-/* seize.c: takes the attached slabs of heaps that have been idle for a while; false when there were none. */
+/* seize.c: opens the attached slabs of heaps that have been idle; false when there were none. */
 bool heap_seize_idle(const struct heap *self);
 
 /* listed.c: the stacks of slabs that have blocks to take. */
@@ -50,14 +50,14 @@ bool heap_seize_idle(const struct heap *self);
 void slab_settle(struct slab *slab, enum remote_result result, unsigned class, uint32_t owner);
 /* Collects from every slab that was listed with this heap; false when none was. */
 bool slab_drain_pending(struct heap *heap);
-/* An open slab with free blocks, now the heap's and in none of its lists; NULL when none is listed. */
+/* An open slab with free blocks, now the heap's and in none of its lists; NULL: none is listed. */
 struct slab *slab_take_available(struct heap *heap, unsigned class);
 /* Makes an open slab the heap's, in none of its lists; false when it is not open. */
 bool slab_adopt(struct heap *heap, struct slab *slab);
 /* The class's stack of open slabs, for heap_check(). */
 const struct stack *slab_available(unsigned class);
 
-/* alloc.c, free.c, large.c, resize.c */
+/* alloc.c, free.c, init.c, large.c */
 
 /* A block of the class; sets *ret_zeroed when it is known to read as zero. NULL: no memory. */
 void *heap_alloc_class(struct heap *heap, unsigned class, bool *ret_zeroed);

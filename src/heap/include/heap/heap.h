@@ -2,12 +2,12 @@
 /*
  * The heap: a lock-free general allocator on top of page.
  *
- * This is the contract for the faces above it (src/api, src/preload). It has malloc's semantics where
- * a function of malloc's family is named; the faces add the edge cases of each standard function.
- * Every function here may be called from any thread, from a signal handler that interrupted any of
- * them, from a destructor of a thread that is ending, and in the child of a fork at any time. None
- * waits for another thread. A failed allocation returns NULL and sets errno to ENOMEM; success
- * and heap_free() leave errno alone.
+ * This is the contract for the faces above it (src/api, src/preload). It has malloc's semantics
+ * where a function of malloc's family is named; the faces add the edge cases of each standard
+ * function. Every function here may be called from any thread, from a signal handler that
+ * interrupted any of them, from a destructor of a thread that is ending, and in the child of a fork
+ * at any time. None waits for another thread. A failed allocation returns NULL and sets errno to
+ * ENOMEM; success and heap_free() leave errno alone.
  */
 #pragma once
 
@@ -38,14 +38,14 @@ size_t heap_good_size(size_t size);
 /* Gives back what is free: the calling thread's empty slabs, then page_trim(). Returns bytes. */
 size_t heap_trim(void);
 
-/* Idempotent; called by the first allocation. The constructor calls it to register fork and exit. */
+/* The start, by the first call of whatever kind; idempotent. -ENOMEM: the next call tries again. */
 int heap_init(void);
+/* Asks to be told of forks and of the ends of threads; once, by the library's constructor. */
 void heap_register_hooks(void);
 
 /*
- * Hands every later request to another allocator (`enabled:false`). Called once, by the preload
- * library's constructor or by the first allocation, before the option table says that allod is on.
- * Blocks that allod gave out before stay freeable.
+ * Another allocator, which serves every request when the first call finds `enabled:false`. A block
+ * that was nevertheless allod's stays freeable.
  */
 struct heap_delegate {
 	void *(*alloc)(size_t size);
@@ -78,7 +78,7 @@ struct heap_stats {
 
 void heap_stats_read(struct heap_stats *ret_stats);
 
-/* One row per size class that has slabs, by falling number: for malloc_info and the command. */
+/* One size class: for malloc_info() and the statistics at the end. */
 struct heap_class_stats {
 	size_t block_bytes;
 	uint64_t slabs;
@@ -90,8 +90,8 @@ struct heap_class_stats {
 size_t heap_class_stats_read(struct heap_class_stats *ret_rows, size_t cap);
 
 /*
- * Hooks for sampling, probes and the hardened mode. A heap whose owner asks for hooks has its
- * fast paths closed (its state's limit is 1), so each call comes by the slow path, which calls them.
+ * Hooks for sampling, probes and the hardened mode, for the whole process. While they are set the
+ * fast paths are closed (hooks.c), so that each call comes by the slow paths, which call them.
  */
 struct heap_hooks {
 	void (*allocated)(void *p, size_t size);

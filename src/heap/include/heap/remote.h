@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The remote side of a slab: frees by threads that do not hold it, and the passing of a slab from hand to
- * hand. Everything here acts on one word (heap/slab.h); no function retries because another
+ * The remote side of a slab: frees by threads that do not hold it, and the passing of a slab from
+ * hand to hand. Everything here acts on one word (heap/slab.h); no function retries because another
  * thread is stopped, only because another thread got on.
  *
  * operation        who may call                      linearization point
@@ -17,11 +17,12 @@
  * version: each exchange decides by the whole word, and a word equal to the one read describes
  * the same list. The one value that could come back with another meaning, the count of an OPEN
  * slab against its capacity, is fixed for a slab's life, and a pusher still holds a block of it.
- * ordering: a push releases the program's last writes to the block and the link inside it; whoever takes the
- * list acquires them. remote_open releases the owner's plain fields; adopt and the last push acquire them.
- * progress: lock-free. reclamation: records are never unmapped; a run goes back to page by exactly one
- * thread, the one whose exchange made the state FREED.
- * Reads of `class` by who holds no block may be stale; they only decide where a link is put.
+ * ordering: a push releases the program's last writes to the block and the link inside it; whoever
+ * takes the list acquires them. remote_open releases the owner's plain fields; adopt and the last
+ * push acquire them.
+ * progress: lock-free. reclamation: records are never unmapped; a run goes back to page by exactly
+ * one thread, the one whose exchange made the state FREED. Reads of `class` by who holds no block
+ * may be stale; they only decide where a link is put.
  */
 #pragma once
 
@@ -32,7 +33,7 @@ enum remote_result {
 	REMOTE_LIST_OWNER, /* LISTED was set: push the link onto the pending stack of the owner */
 	REMOTE_LIST_OPEN,  /* LISTED was set: push the link onto the class's available stack */
 	REMOTE_WHOLE,      /* the slab is FREED and the caller holds its run */
-	REMOTE_INVALID, /* the slab holds no block at this moment: the free is the program's error */
+	REMOTE_INVALID,    /* the program holds no block of the slab: the free is its error */
 };
 
 /* Frees `block`; for REMOTE_LIST_OWNER also says whose. */
@@ -48,7 +49,7 @@ struct block *remote_collect(struct slab *slab, uint32_t *ret_count);
 bool remote_adopt(struct slab *slab, uint32_t owner, bool holds_link, struct block **ret_list,
 	uint32_t *ret_count);
 
-/* Opens a slab with `count` blocks free or not carved, of which first..last are a list (or NULL). */
+/* Opens a slab with `count` blocks free or not carved; first..last is the list of the free ones. */
 enum remote_result remote_open(struct slab *slab, struct block *first, struct block *last,
 	uint32_t count);
 

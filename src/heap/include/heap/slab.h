@@ -1,22 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A slab: a run of granules divided into blocks of one size class. Its struct is the page layer's record
- * of the run's first granule: out of line, type-stable, never unmapped, so that a thread delayed for
- * ever between reading a record and using it never touches memory that is gone.
+ * A slab: a run of granules divided into blocks of one size class. Its struct is the page layer's
+ * record of the run's first granule: out of line, type-stable, never unmapped, so that a thread
+ * delayed for ever between reading a record and using it never touches memory that is gone.
  *
- * Life: FREED (or NONE, never used) → OWNED by a thread heap, which carves it → OPEN when it is full or
- * its owner exits → OWNED again by whoever takes it → FREED by whoever sees its last block come back.
+ * Life: FREED (or NONE, never used) → OWNED by a thread heap, which carves it → OPEN when it is
+ * full or its owner exits → OWNED again by whoever takes it → FREED by whoever sees its last block
+ * come back.
  *
  * Invariants, with all operations at rest
- *   OWNED: capacity = used + |free| + (capacity - carved), where `used` counts the blocks that the program
- *          holds, the blocks in the owner's bin and the remote frees (word.count) not yet collected.
- *   OPEN:  free is empty, used is out of date, and word.count = blocks in the remote list + (capacity -
- *          carved): everything that is not held by the program is counted in the word.
+ *   OWNED: capacity = used + |free| + (capacity - carved), where `used` counts the blocks that the
+ *          program holds, those in the owner's bin, and the remote frees (word.count) not yet
+ *          collected.
+ *   OPEN:  free is empty, used is out of date, and word.count = blocks in the remote list +
+ *          (capacity - carved): everything that is not held by the program is counted in the word.
  *   LISTED: the slab's one `link` is in exactly one stack (some heap's pending stack or the class's
  *          available stack), or in the hands of a thread between setting the bit and pushing, or
  *          between popping and routing. The bit outlives FREED, because the stack's entry does.
- *   owner: the rest value of the heap that holds the slab, else 0. Only the holder writes it, so a thread
- *          that reads its own value there knows that the slab is its own; any other value is a hint.
+ *   owner: the rest value of the heap that holds the slab, else 0. Only the holder writes it, and
+ *          who seizes its lists, so a thread that reads its own value there after it has named the
+ *          slab (seize.c) knows that the slab is its own; any other value is a hint.
  */
 #pragma once
 
@@ -25,11 +28,11 @@
 
 struct block {
 	struct block *next;
-	uintptr_t
-		key; /* while free: block_key(), so that a double free shows; cleared when given out */
+	/* While free: block_key(), so that a double free shows; cleared when given out. */
+	uintptr_t key;
 } __attribute__((may_alias));
 
-/* No program holds the negation of a block's address in that block: it means that the block is free. */
+/* The negation of a block's address, which no program keeps in that block: the block is free. */
 static inline uintptr_t block_key(const struct block *block)
 {
 	return -(uintptr_t)block;
@@ -49,10 +52,10 @@ struct slab {
 	uint32_t bytes; /* of a block; for LARGE, 0 */
 	char *base;     /* of the run; for LARGE, the block */
 	uint32_t capacity;
-	_Atomic(uint16_t) class
-		;      /* const while OWNED or OPEN, but read by who holds no block of it */
-	bool zeroed;   /* owner only: what is not carved yet is known to be zero */
-	bool attached; /* owner only: in its heap's list of the class */
+	/* Const while OWNED or OPEN, but read by who holds no block of it. */
+	_Atomic(uint16_t) class;
+	bool zeroed;              /* owner only: what is not carved yet is known to be zero */
+	bool attached;            /* owner only: in its heap's list of the class */
 	_Atomic(uint32_t) carved; /* written by the owner only; statistics read it */
 	_Atomic(uint32_t) link;   /* the stack's, under LISTED */
 
