@@ -2,9 +2,9 @@
 /*
  * launch [-n TIMES] [-p LIBRARY] [-e NAME=VALUE] [-r FD] [-o FILE] -- PROGRAM [ARGUMENT...]
  *
- * Starts a program TIMES times, one after the other, with LIBRARY preloaded, and prints a line about
- * each, into FILE if one is given: its exit status (or minus the signal), user and system CPU time
- * and elapsed time in microseconds, peak memory in KiB, minor and major faults.
+ * Starts a program TIMES times, one after the other, with LIBRARY preloaded, and prints a line
+ * about each, into FILE if one is given: its exit status (or minus the signal), user and system CPU
+ * time and elapsed time in microseconds, peak memory in KiB, minor and major faults.
  *
  * It exists because the kernel counts the memory of the process that calls exec in the peak of what
  * is executed: started from an interpreter, every small program would seem to need as much as it.

@@ -34,8 +34,8 @@
 
 /*
  * glibc's second name for a call: FACE_SECOND_NAME(__libc_malloc, malloc). Old programs free with
- * cfree(); programs with a malloc of their own wrap __libc_malloc() and its sisters, while the calls
- * that they do not wrap come here. If these names were left to libc, blocks of one allocator
+ * cfree(); programs with a malloc of their own wrap __libc_malloc() and its sisters, while the
+ * calls that they do not wrap come here. If these names were left to libc, blocks of one allocator
  * would be freed by the other. An alias, since a call would go to the program's own malloc.
  */
 #ifdef ALLOD_FACE_STANDARD

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The reports of process.c. Written with the formatter alone, so nothing is allocated; each is
- * handed over in as few writes as its buffer allows, since other processes may write to the same file.
+ * handed over in as few writes as its buffer allows, since other processes may write to the same
+ * file.
  */
 #include "report.h"
 

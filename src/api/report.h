@@ -5,5 +5,5 @@
 /* The table of options with their values, on standard error. */
 void report_options(void);
 
-/* The statistics that options.stats asks for, on the descriptor options.stats_fd; perhaps nothing. */
+/* The statistics that options.stats asks for, if any, on the descriptor options.stats_fd. */
 void report_stats(void);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The memory limits of this process's control group. Files are read by os_file_read(), so this is part
- * of both implementations. Stateless; for `allod info` and the background task, not for the
+ * The memory limits of this process's control group. Files are read by os_file_read(), so this is
+ * part of both implementations. Stateless; for `allod info` and the background task, not for the
  * allocation path.
  *
  * A limit of any ancestor holds as well, so the walk goes up to the root of what can be seen. In a
@@ -96,7 +96,7 @@ static void directory_set(struct os_group_limits *l, const char *root, const cha
 	format_str(&f, group);
 }
 
-/* Whether version 2, if it is mounted here at all, accounts memory; version 1 shows it by its files. */
+/* Whether version 2, if it is mounted, accounts memory; version 1 shows it by its files. */
 static bool accounts_memory(const struct layout *layout)
 {
 	char path[path_bytes];

@@ -20,8 +20,8 @@ enum cxx_nothrow {
 };
 
 /*
- * Calls the new_handler, or throws std::bad_alloc when none is set. A process without a C++ run-time
- * has neither: it ends with a message.
+ * Calls the new_handler, or throws std::bad_alloc when none is set. A process without a C++
+ * run-time has neither: it ends with a message.
  */
 void cxx_call_new_handler(void);
 
@@ -30,7 +30,8 @@ _Noreturn void cxx_throw_bad_alloc(void);
 
 /*
  * A nothrow new that has failed once: the new_handler is asked, and what it throws is caught.
- * NULL when there is no handler, or it gave up. `which` is one of the first two, or of the last two.
+ * NULL when there is no handler, or it gave up. `which` is one of the first two, or of the last
+ * two.
  */
 void *cxx_new_nothrow(enum cxx_nothrow which, size_t size, const struct nothrow *tag);
 void *cxx_new_aligned_nothrow(enum cxx_nothrow which, size_t size, size_t alignment,

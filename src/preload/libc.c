@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The allocator behind liballod-malloc.so, to which `enabled:false` hands everything over: whichever
- * library the loader finds after this one, as a rule libc. Its functions bear the names that this
- * library has taken, so they are looked up, once, by the first allocation of the process.
+ * The allocator behind liballod-malloc.so, to which `enabled:false` hands everything over:
+ * whichever library the loader finds after this one, as a rule libc. Its functions bear the names
+ * that this library has taken, so they are looked up, once, by the first allocation of the process.
  *
  * The lookup may itself allocate (old C libraries do, for dlerror()). Such a request, made while
  * its own thread is looking up, is served from a small buffer that is never used again.

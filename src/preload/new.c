@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Every replaceable operator new and delete of C++, written in C under the names that the Itanium
- * ABI gives them, so that the library needs no C++ run-time. That of the program is looked up when an
- * allocation has failed (cxx.h).
+ * ABI gives them, so that the library needs no C++ run-time. That of the program is looked up when
+ * an allocation has failed (cxx.h).
  *
  * Built with -fexceptions: a new_handler may throw, and the exception passes through these frames.
  * No frame in between holds anything that would have to be released.
@@ -63,10 +63,10 @@ static inline void *new_aligned(size_t size, size_t alignment)
 }
 
 /*
- * The nothrow forms must turn an exception of the new_handler into NULL, which takes a catch clause,
- * which C has not: on failure the call goes on to the C++ run-time's own nothrow operator. By
- * [new.delete.single]/7 that calls the throwing operator (ours, since it is the one found first) and
- * catches.
+ * The nothrow forms must turn an exception of the new_handler into NULL, which takes a catch
+ * clause, which C has not: on failure the call goes on to the C++ run-time's own nothrow operator.
+ * By [new.delete.single]/7 that calls the throwing operator (ours, since it is the one found first)
+ * and catches.
  */
 static __attribute__((noinline)) void *new_nothrow_slow(size_t size, const struct nothrow *tag,
 	enum cxx_nothrow which)

@@ -69,7 +69,7 @@ static enum program_state refuse_errno(struct program *p, int error)
 	return refuse(p, missing ? PROGRAM_NOT_FOUND : PROGRAM_NOT_RUNNABLE, strerror(error), "");
 }
 
-/* Joins one entry of PATH, which ends at `end`, and a name; an empty entry is the directory here. */
+/* Joins an entry of PATH, which ends at `end`, and a name; an empty entry is this directory. */
 static bool join_path(char *ret, const char *entry, const char *end, const char *name)
 {
 	int length = (int)(end - entry);

@@ -23,7 +23,7 @@
 enum { RUN_CONF, RUN_STATS };
 
 enum {
-	/* Above what programs choose for themselves; daemons that close "all" descriptors stop lower. */
+	/* Above what programs choose; daemons that close "all" descriptors stop lower. */
 	STATS_FD_FROM = 200,
 	CONF_BYTES_MAX = 32768,
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Runs the tables of probes, for `allod info`. A probe tries what it is about in mappings of its own, or
- * in a forked process, and leaves nothing behind. Not for the allocation path.
+ * Runs the tables of probes, for `allod info`. A probe tries what it is about in mappings of its
+ * own, or in a forked process, and leaves nothing behind. Not for the allocation path.
  */
 #include "linux/probe.h"
 

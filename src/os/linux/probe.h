@@ -15,8 +15,9 @@ struct probe {
 	const char *lost;
 
 	/*
-	 * Tries the feature. 0: it works, or a plain fact was found; a negative errno: it does not. May
-	 * write what it found into `value`; the reason of a failure is added where it wrote nothing.
+	 * Tries the feature. 0: it works, or a plain fact was found; a negative errno: it does not.
+	 * May write what it found into `value`; the reason of a failure is added where it wrote
+	 * nothing.
 	 */
 	int (*run)(struct format *value);
 };
@@ -29,8 +30,8 @@ extern const struct probe probes_watch[];
 extern const struct probe probes_system[];
 
 /*
- * Runs fn in a forked process and gives what it returned (0 or negative errno). -ETIME when it takes
- * longer than a second, -EFAULT when it dies. For what might hang, crash or change the process; fn
- * makes raw system calls only.
+ * Runs fn in a forked process and gives what it returned (0 or negative errno). -ETIME when it
+ * takes longer than a second, -EFAULT when it dies. For what might hang, crash or change the
+ * process; fn makes raw system calls only.
  */
 int probe_forked(int (*fn)(void));

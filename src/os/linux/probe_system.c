@@ -101,7 +101,7 @@ static int kcmp(struct format *value)
 	return (int)os_syscall5(SYS_kcmp, pid, pid, KCMP_VM, 0, 0);
 }
 
-/* Sets a trigger that would report 20 ms of stalls within 2 s, the least an unprivileged one may ask. */
+/* Sets a trigger at 20 ms of stalls within 2 s, the least that may be asked without privileges. */
 static int pressure(const char *path)
 {
 	static const char trigger[] = "some 20000 2000000";

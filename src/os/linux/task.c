@@ -76,8 +76,8 @@ bool os_linux_task_alive(const struct os_task *task)
 }
 
 /*
- * A process that has put itself into a sandbox since its start might be killed for clone(). Where it
- * was born in one (containers), its filters are taken to allow what fork() needs.
+ * A process that has put itself into a sandbox since its start might be killed for clone(). Where
+ * it was born in one (containers), its filters are taken to allow what fork() needs.
  */
 static bool sandboxed_since_start(void)
 {

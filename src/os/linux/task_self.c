@@ -4,10 +4,10 @@
  * all signals blocked, in no thread group but its own; it must not call anything of libc that
  * could touch errno or locks.
  *
- * The task keeps the memory of the process alive as long as it lives. So it must notice, for certain,
- * when the process is gone or has executed another program: if it cannot, it ends at once and for
- * good. The end of the process kills it (PR_SET_PDEATHSIG, checked again by getppid()). For an
- * exec by the thread that started it there are two signs, either of which is enough: kcmp() says
+ * The task keeps the memory of the process alive as long as it lives. So it must notice, for
+ * certain, when the process is gone or has executed another program: if it cannot, it ends at once
+ * and for good. The end of the process kills it (PR_SET_PDEATHSIG, checked again by getppid()). For
+ * an exec by the thread that started it there are two signs, either of which is enough: kcmp() says
  * that the memory is not shared any more; or the word that the kernel clears at the end of that
  * thread's use of this memory (set_tid_address()) is cleared. An exec by another thread ends the
  * starting thread and so kills the task.
@@ -137,8 +137,8 @@ _Noreturn void os_task_main(void *arg)
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
 
 /*
- * What is left to the task: the memory it shares, sleeping, and descriptors it opened before. If the
- * process gives up privileges later, the task still has them but cannot use them.
+ * What is left to the task: the memory it shares, sleeping, and descriptors it opened before. If
+ * the process gives up privileges later, the task still has them but cannot use them.
  */
 static const struct sock_filter filter[] = {
 	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),

@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Atomic operations with the memory order in the name. This is the only file that says memory_order_.
+ * Atomic operations with the memory order in the name. This is the only file that says
+ * memory_order_.
  *
- * Owns: nothing; every operation acts on the caller's _Atomic(T) object of 1, 2, 4 or 8 bytes, so that
- * each is lock-free and none needs a library. May be called by: every layer, from any context.
+ * Owns: nothing; every operation acts on the caller's _Atomic(T) object of 1, 2, 4 or 8 bytes, so
+ * that each is lock-free and none needs a library. May be called by: every layer, from any context.
  *
  *   a_load_{rlx,acq,seq}(p)                      a_store_{rlx,rel,seq}(p, v)
  *   a_xchg_{rlx,acq,rel,acqrel}(p, v)            returns the old value
  *   a_{add,sub,or,and}_{rlx,acq,rel,acqrel}(p, v) returns the old value
  *   a_cas_{weak,strong}_{rlx,acq,rel,acqrel}(p, &expected, v)
- *                                                the failed read is relaxed for rlx and rel, acquire
- *                                                for acq and acqrel
- *   a_fence_{acq,rel,acqrel,seq}()               a_signal_fence() orders against a signal handler on
- *                                                the same thread only
+ *                                                the failed read is relaxed for rlx and rel,
+ *                                                acquire for acq and acqrel
+ *   a_fence_{acq,rel,acqrel,seq}()               a_signal_fence() orders against a signal handler
+ *                                                on the same thread only
  *   a_pause()                                    a hint in a retry loop
- *   a_const(p)                                   a relaxed load of what no longer changes, which the
- *                                                compiler may fold into another instruction
+ *   a_const(p)                                   a relaxed load of what no longer changes, which
+ *                                                the compiler may fold into another instruction
  *   a_data_read(p), a_data_write(p, v)           plain accesses that a protocol protects; the
  *                                                explorer checks them for races
  *

@@ -5,7 +5,8 @@
  *
  * A text is "key:value,key:value"; newlines separate as commas do, blanks around keys and values
  * are ignored, and # begins a comment that ends with the line, so that a file can be parsed as
- * well as an environment variable. A later value wins. What is wrong is warned about and changes nothing.
+ * well as an environment variable. A later value wins. What is wrong is warned about and changes
+ * nothing.
  *
  * `options` is written while the process starts, before the allocator hands out anything, and const
  * after that. May be read by every layer.

@@ -3,9 +3,9 @@
  * A lock-free stack of indices (Treiber, with a version against ABA).
  *
  * The head is one 64-bit word: the index of the top node plus one in the low 28 bits, so that
- * zeroed memory is an empty stack, and a version above it in 36 bits. Nodes are named by an index below
- * STACK_INDEX_LIMIT; the caller's link function maps an index to the node's link word, which the
- * stack owns while the node is on it.
+ * zeroed memory is an empty stack, and a version above it in 36 bits. Nodes are named by an index
+ * below STACK_INDEX_LIMIT; the caller's link function maps an index to the node's link word, which
+ * the stack owns while the node is on it.
  *
  * Operations        push, pop, take_all
  * Synchronization   any of them may run beside any other, in any number of threads and in signal

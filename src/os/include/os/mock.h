@@ -62,7 +62,7 @@ void mock_fail_all_after(enum os_call kind, unsigned n);
 /* Calls of this kind since mock_reset(), failed ones among them. */
 unsigned mock_count(enum os_call kind);
 
-/* The calls recorded since mock_reset(), oldest first; the first 4096 are kept. Gives their number. */
+/* The calls since mock_reset(), oldest first; the first 4096 are kept. Returns their number. */
 size_t mock_calls(const struct mock_record **ret_records);
 
 /* The virtual clock of os_now_ns(). */

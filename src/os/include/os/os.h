@@ -65,8 +65,8 @@ const struct os_facts *os_facts(void);
 void *os_reserve(size_t bytes, size_t align);
 
 /*
- * Reserves exactly these addresses. -EEXIST when something is mapped there, -ENOMEM as above; nothing
- * has changed then.
+ * Reserves exactly these addresses. -EEXIST when something is mapped there, -ENOMEM as above;
+ * nothing has changed then.
  */
 int os_reserve_at(void *base, size_t bytes);
 
@@ -142,10 +142,10 @@ int os_wipe_on_fork(void *base, size_t bytes);
 /*
  * A barrier for all threads
  *
- * After os_barrier() has returned 0, every other thread of the process has passed a full memory barrier
- * since the call began, or was not running. So a protocol with one frequent and one rare side
- * needs a compiler fence on the frequent one. Waits for no thread. A negative errno where the kernel lacks
- * it, or the process has put itself under seccomp since its start.
+ * After os_barrier() has returned 0, every other thread of the process has passed a full memory
+ * barrier since the call began, or was not running. So a protocol with one frequent and one rare
+ * side needs a compiler fence on the frequent one. Waits for no thread. A negative errno where the
+ * kernel lacks it, or the process has put itself under seccomp since its start.
  */
 void os_barrier_register(
 	void); /* once, while the process has one thread: later it takes milliseconds */
@@ -171,8 +171,8 @@ void os_write(int fd, const char *text, size_t bytes);
 
 /*
  * The end of the process, for corruption. Writes the line (it ends in '\n') to descriptor 2 and
- * raises SIGABRT; when a handler returns, or the signal is ignored or blocked, kills with it anyway.
- * Takes no lock, runs no atexit function, flushes no stream.
+ * raises SIGABRT; when a handler returns, or the signal is ignored or blocked, kills with it
+ * anyway. Takes no lock, runs no atexit function, flushes no stream.
  */
 _Noreturn void os_fatal(const char *line);
 
@@ -248,8 +248,8 @@ struct os_task {
  * lives as long as the process. -EALREADY: it is running, or another caller is just starting it.
  * -ENOTSUP: never tried here (valgrind, a sanitizer), or its owner's end could not be noticed.
  * -EPERM: the process has put itself under seccomp since its start, so trying might kill it, or
- * os_task_stop() was called. Other values, -EAGAIN, -ENOMEM, -ENOSYS: the system refuses. The caller
- * does without. May be called again after the task has ended.
+ * os_task_stop() was called. Other values, -EAGAIN, -ENOMEM, -ENOSYS: the system refuses. The
+ * caller does without. May be called again after the task has ended.
  *
  * The kernel ends the task when the *thread* that called this ends; see os_task_alive().
  */
@@ -271,8 +271,8 @@ void os_task_wake(struct os_task *task);
 
 /*
  * For the end of a process (a destructor): ends the task for good and waits until the kernel has
- * forgotten it, so that nothing holds the program's file or memory once the process is gone. One that
- * has ended by itself is reaped too. Waits for the system call that the task is in, at most.
+ * forgotten it, so that nothing holds the program's file or memory once the process is gone. One
+ * that has ended by itself is reaped too. Waits for the system call that the task is in, at most.
  */
 void os_task_stop(struct os_task *task);
 
