@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Taking the attached slabs of a heap whose thread is idle or stopped, so that their free blocks are usable
- * by others: they are opened, and listed with their class.
+ * Taking the attached slabs of a heap whose thread is idle or stopped, so that their free blocks
+ * are usable by others: they are opened, and listed with their class.
  *
- * operations: heap_seize_idle(). synchronization: any thread, against the heap's own thread inside any
- * operation. The own thread pays compiler fences only; os_barrier() makes them full ones when this file
- * runs. Two claims, each of the form "I set, barrier, I look; you set, fence, you look":
+ * operations: heap_seize_idle(). synchronization: any thread, against the heap's own thread inside
+ * any operation. The own thread pays compiler fences only; os_barrier() makes them full ones when
+ * this file runs. Two claims, each of the form "I set, barrier, I look; you set, fence, you look":
  *   the lists   `seized` here, `listing` there. Seen listing: give up. Else the lists are ours
  *               until `seized` is taken back, and the thread keeps off them meanwhile.
  *   each slab   `owner` taken away here; there `state` is busy, with the name of the slab, before
  *               `owner` is looked at. Every later free sees that the slab is not the heap's and
  *               pushes to its word. The one slab that the state names may be under work: it stays.
- * linearization: remote_open() of each slab. ordering: the state's release and our acquire hand over
- * what the thread did to its slabs. progress: nobody waits; a thread stopped in here leaves the heap seized,
- * and it works on without attached slabs. Where os_barrier() does not exist nothing is taken.
+ * linearization: remote_open() of each slab. ordering: the state's release and our acquire hand
+ * over what the thread did to its slabs. progress: nobody waits; a thread stopped in here leaves
+ * the heap seized, and it works on without attached slabs. Where os_barrier() does not exist
+ * nothing is taken.
  */
 #include "base/assert.h"
 #include "heap/core.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The fast paths of malloc and free, inline so that each face has them without a call. Both work only on
- * what the calling thread holds, mark it busy meanwhile (heap/thread.h), and leave everything
- * else to the slow paths.
+ * The fast paths of malloc and free, inline so that each face has them without a call. Both work
+ * only on what the calling thread holds, mark it busy meanwhile (heap/thread.h), and leave
+ * everything else to the slow paths.
  */
 #pragma once
 
@@ -14,11 +14,11 @@
 _Noreturn __attribute__((cold)) void heap_fatal_corrupted(void);
 
 /*
- * While the heap has not grown beyond its first granules its blocks are in the caches, and a free looks at
- * the block's key: every double free is seen at once. Afterwards this is 0, and a free only stores to
- * the block, since waiting for a cold line was measured to add two thirds to the time of a program
- * with 100,000 live blocks of up to 500 bytes; the key is then looked at when the block is taken
- * again, and its line is needed anyway.
+ * While the heap has not grown beyond its first granules its blocks are in the caches, and a free
+ * looks at the block's key: every double free is seen at once. Afterwards this is 0, and a free
+ * only stores to the block, since waiting for a cold line was measured to add two thirds to the
+ * time of a program with 100,000 live blocks of up to 500 bytes; the key is then looked at when the
+ * block is taken again, and its line is needed anyway.
  */
 #define HEAP_WARM_GRANULES 64
 extern _Atomic(uintptr_t) heap_warm_granules;
@@ -86,8 +86,9 @@ static inline __attribute__((always_inline)) void heap_free_fast(void *p)
 	struct heap *heap = a_load_rlx(&heap_self);
 	const uint64_t rest = a_load_rlx(&heap->state);
 	/*
-	 * The slab's owner equals the state only if the slab is this heap's and the heap is at rest. If
-	 * not, the state stays untouched: it may name the slab of a free that a signal handler interrupted.
+	 * The slab's owner equals the state only if the slab is this heap's and the heap is at
+	 * rest. If not, the state stays untouched: it may name the slab of a free that a signal
+	 * handler interrupted.
 	 */
 	if (__builtin_expect(a_load_rlx(&slab->owner) != rest, 0)) {
 		heap_free_slow(p);
@@ -98,8 +99,8 @@ static inline __attribute__((always_inline)) void heap_free_fast(void *p)
 	a_signal_fence();
 	struct block *block = p;
 	/*
-	 * The product is below the magic only for the start of a block (Lemire, Kaser, Kurz, "Faster
-	 * remainder by direct computation", 2019); a slab of several granules has magic 0.
+	 * The product is below the magic only for the start of a block (Lemire, Kaser, Kurz,
+	 * "Faster remainder by direct computation", 2019); a slab of several granules has magic 0.
 	 */
 	const uint32_t remainder = (uint32_t)(offset & (PAGE_GRANULE_BYTES - 1)) * slab->magic;
 	if (__builtin_expect(a_load_rlx(&slab->owner) != rest || remainder >= slab->magic ||

@@ -1,25 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Thread heaps: what one thread holds for itself, the pool that heaps come from, and the protocol by
- * which a thread enters its heap.
+ * Thread heaps: what one thread holds for itself, the pool that heaps come from, and the protocol
+ * by which a thread enters its heap.
  *
- * A heap is type-stable memory named by an id. It is FREE in the pool, or ACTIVE and then private to the
- * thread (or to the one operation) that took it, except for `pending`, which anyone pushes to.
+ * A heap is type-stable memory named by an id. It is FREE in the pool, or ACTIVE and then private
+ * to the thread (or to the one operation) that took it, except for `pending`, which anyone pushes
+ * to.
  *
  * Entering: `state` is the heap's rest value while the thread is outside its heap; inside, it is
  * heap_busy_at() of the index of the slab's record that a free works on (or of 0: none, or that
- * of index 0). It is stored and read by its own thread, so a compiler fence orders it; another thread reads it only
- * behind os_barrier() (seize.c), or in the child of a fork. A signal
- * handler that finds its thread inside leaves the state alone, for what it names is under work, and uses
- * another heap from the pool for that one operation, and so does
- * a destructor that runs after the thread gave its heap back. A handler that never returns (longjmp)
- * leaves its heap busy, and the thread goes on by the pool: slower, and correct. In the child of a fork
- * the mark tells which heaps of vanished threads were at rest: fork's snapshot holds each
- * thread's stores up to some point in program order, and none later.
+ * of index 0). It is stored and read by its own thread, so a compiler fence orders it; another
+ * thread reads it only behind os_barrier() (seize.c), or in the child of a fork. A signal handler
+ * that finds its thread inside leaves the state alone, for what it names is under work, and uses
+ * another heap from the pool for that one operation, and so does a destructor that runs after the
+ * thread gave its heap back. A handler that never returns (longjmp) leaves its heap busy, and the
+ * thread goes on by the pool: slower, and correct. In the child of a fork the mark tells which
+ * heaps of vanished threads were at rest: fork's snapshot holds each thread's stores up to some
+ * point in program order, and none later.
  *
- * The low half of the rest value is the limit of fine classes that the fast path serves. Inside it is -1, so
- * that one comparison on the fast path covers the size (0 as well, which is class 0), the mark and a
- * thread that has no heap yet.
+ * The low half of the rest value is the limit of fine classes that the fast path serves. Inside it
+ * is -1, so that one comparison on the fast path covers the size (0 as well, which is class 0), the
+ * mark and a thread that has no heap yet.
  */
 #pragma once
 
@@ -37,16 +38,16 @@ struct slab_list {
 };
 
 struct heap {
-	_Atomic(uint64_t) state; /* own thread only, and fork's child */
-	struct block
-		*bin[CLASS_FINE_COUNT];    /* own thread only: blocks of current[i]; bin[0] empty */
-	struct slab *current[CLASS_COUNT]; /* own thread only, as all that follows */
+	_Atomic(uint64_t) state; /* own thread writes; others read it as told above */
+	/* Own thread only, as all that says nothing else: blocks of current[i]; bin[0] is empty. */
+	struct block *bin[CLASS_FINE_COUNT];
+	struct slab *current[CLASS_COUNT];
 	struct slab_list attached[CLASS_COUNT]; /* slabs worth taking from first */
 	_Atomic(uint32_t) attached_count;       /* who has the lists writes it */
 	bool recheck; /* the lists are out of order: something happened while they were seized */
 	struct slab *spare; /* hint: the one current slab above a granule kept empty */
-	uint64_t
-		rest; /* const once made: the owner of its slabs, and its state outside, but for hooks */
+	/* Const once made: the owner of its slabs; its state outside while there are no hooks. */
+	uint64_t rest;
 	uint32_t id;              /* const once made; never 0 */
 	_Atomic(uint32_t) active; /* held by a thread or an operation */
 	_Atomic(uint32_t) pool_link;
@@ -108,11 +109,11 @@ static inline struct heap *heap_enter_own(void)
 	return heap;
 }
 
-/* Threads (thread.c). The calling thread's heap, or another for one operation; busy. NULL: no memory. */
+/* Threads (thread.c). The thread's heap, or another for one operation; busy. NULL: no memory. */
 struct heap *heap_enter(void);
 void heap_leave(struct heap *heap);
 
-/* Whether the heap holds the slab; if so, nobody else touches it until the next call or heap_leave(). */
+/* Whether the heap holds the slab; nobody else touches that until the next call or heap_leave(). */
 static inline bool heap_touch(struct heap *heap, const struct slab *slab)
 {
 	/* [heap.7] rel: what was done to the slab before is done; pairs with seize_slabs(). */
@@ -126,7 +127,7 @@ static inline bool heap_touch(struct heap *heap, const struct slab *slab)
 void heap_release(struct heap *heap);
 /* The first half of it: the heap stays the caller's. False: attached slabs may remain (seize.c). */
 bool heap_open_slabs(struct heap *heap);
-/* From the library's constructor, while few keys are taken, so that setting one allocates nothing. */
+/* From the library's constructor: one of the first keys, so that setting it allocates nothing. */
 void heap_thread_init(void);
 /* Empties the pending stack of a heap that is no longer active (listed.c). */
 void heap_reroute_pending(struct heap *heap);
