@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/* Threads get a heap, and give it back when they end, by whatever way they came to it. */
+#include "heap_fixture.h"
+
+#define SMALL ((size_t)64)
+#define THREADS 20
+
+static void run_threads(void *(*run)(void *), void *arg)
+{
+	for (unsigned i = 0; i < THREADS; i++) {
+		pthread_t thread;
+		CHECK_EQ(pthread_create(&thread, NULL, run, arg), 0);
+		CHECK_EQ(pthread_join(thread, NULL), 0);
+	}
+}
+
+static void check_one_active(void)
+{
+	struct heap_stats stats;
+	heap_stats_read(&stats);
+	CHECK_EQ(stats.heaps_active, 1);
+	heap_check();
+	fixture_check_empty();
+}
+
+static pthread_key_t key;
+
+static void destructor(void *arg)
+{
+	(void)arg;
+	heap_free(heap_alloc(SMALL));
+}
+
+static void *set_key(void *arg)
+{
+	CHECK_EQ(pthread_setspecific(key, arg), 0);
+	return NULL;
+}
+
+/* The key is made after the heap's own, so that its turn comes later in each round. */
+TEST(a_thread_that_first_calls_in_a_destructor_gives_its_heap_back)
+{
+	fixture_start();
+	heap_free(heap_alloc(SMALL));
+	CHECK_EQ(pthread_key_create(&key, destructor), 0);
+	run_threads(set_key, &key);
+	CHECK_EQ(heap_pool_count(), 2);
+	check_one_active();
+}
