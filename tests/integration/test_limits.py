@@ -10,62 +10,21 @@ import errno
 import os
 import resource
 import shutil
-import subprocess
 import sys
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from limits_group import groups  # noqa: E402
+from limits_programs import (CHURN, EXHAUST, LOWERED, MAPPINGS, WORK, note,  # noqa: E402
+                             ordinary_programs, python, run)
+
 MIB = 1 << 20
-TIME_LIMIT_S = 60
-LIMITS_MIB = (64, 96, 128, 200, 256, 512)
+LIMITS_MIB = (64, 100, 200, 500)
 
 
 class Skip(Exception):
     pass
-
-
-def run(argv, library=None, before=None, conf=None, **env):
-    """Runs a program, on the library if one is given; returns its exit code, output and messages."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("LD_", "ALLOD_", "PYTHON"))}
-    clean.update(env, LC_ALL="C", PYTHONDONTWRITEBYTECODE="1")
-    if library:
-        clean["LD_PRELOAD"] = library
-    if conf:
-        clean["ALLOD_CONF"] = conf
-    done = subprocess.run(argv, env=clean, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, timeout=TIME_LIMIT_S, check=False,
-                          preexec_fn=before, universal_newlines=True)
-    return done.returncode, done.stdout, done.stderr
-
-
-def note(text):
-    print("# " + text, flush=True)
-
-
-def python(code, *args):
-    return [sys.executable, "-c", code] + [str(a) for a in args]
-
-
-SQL = """create table t(a integer primary key, b text);
-with recursive n(i) as (select 1 union all select i + 1 from n where i < 2000)
-  insert into t select i, hex(i * i) from n;
-select count(*), sum(length(b)), max(b) from t; select b, count(*) from t group by b limit 5;"""
-
-WORK = """
-import json, re, zlib
-rows = [{"n": n, "text": "row %d" % n * (n % 7)} for n in range(3000)]
-text = json.dumps(rows)
-print(zlib.crc32(text.encode()), len(re.findall(r"row (\\d+)", text)), len(json.loads(text)))
-"""
-
-
-def ordinary_programs():
-    yield "true", ["true"]
-    yield "ls", ["ls", "/usr/lib", "/etc"]
-    yield "sort", ["sort", "-r", "/etc/services" if os.path.exists("/etc/services") else __file__]
-    yield "python3", python(WORK)
-    if shutil.which("sqlite3"):
-        yield "sqlite3", ["sqlite3", ":memory:", SQL]
-    if shutil.which("perl"):
-        yield "perl", ["perl", "-e", "my %h; $h{$_ % 997} .= $_ for 1..20000; print length $h{5}"]
 
 
 def set_limit(kind, mib):
@@ -85,29 +44,7 @@ def check_ordinary(library, kind):
             got = run(argv, library, before=set_limit(kind, mib))
             assert got == wanted, "%s within %d MiB: %r" % (name, mib, got)
             ran += 1
-    assert ran > 20, "only %d runs" % ran
-
-
-# Takes blocks of one size until there are no more, twice; then works. Prints both counts.
-EXHAUST = """
-import sys
-size = int(sys.argv[1])
-def fill():
-    kept = []
-    # Python itself needs something to go on with.
-    reserve = [bytearray(n) for n in (100, 300, 1000, 5000, 60000) * 100]
-    try:
-        while True:
-            kept.append(bytearray(size))
-    except MemoryError:
-        reserve.clear()
-    count = len(kept)
-    ok = all(len(block) == size for block in kept[::101])
-    kept.clear()
-    return count if ok else -1
-counts = [fill(), fill(), fill()]
-print(*counts)
-""" + WORK
+    assert ran > 12, "only %d runs" % ran
 
 
 def exhaust(library, before, size):
@@ -120,16 +57,14 @@ def exhaust(library, before, size):
 
 def check_exhaust(library, kind, share):
     """How much there is, and that it is there again; at least a share of what the system gives."""
-    for mib in (100, 250):
-        for size in (200, 5000, 300000, 5000000):
-            limit = set_limit(kind, mib)
-            counts = exhaust(library, limit, size)
-            system = exhaust(None, limit, size)
-            note("%d MiB, blocks of %d: %s, on the system's malloc %s" % (
-                mib, size, counts, system))
-            assert min(counts) > 0
-            assert min(counts[1:]) >= 0.9 * counts[0], "memory was lost"
-            assert counts[0] >= share * system[0], "less than %d %%" % (share * 100)
+    for mib, size in ((100, 200), (100, 300000), (250, 5000), (250, 5000000)):
+        limit = set_limit(kind, mib)
+        counts = exhaust(library, limit, size)
+        system = exhaust(None, limit, size)
+        note("%d MiB, blocks of %d: %s, on the system's malloc %s" % (mib, size, counts, system))
+        assert min(counts) > 0
+        assert min(counts[1:]) >= 0.9 * counts[0], "memory was lost"
+        assert counts[0] >= share * system[0], "less than %d %%" % (share * 100)
 
 
 def test_address_space(library):
@@ -148,57 +83,12 @@ def test_data_exhausted(library):
     check_exhaust(library, resource.RLIMIT_DATA, 0.75)
 
 
-# Lowers a limit of the running process below what it has.
-LOWERED = """
-import resource, sys
-kept = [bytearray(100000) for _ in range(100)]
-resource.setrlimit(getattr(resource, sys.argv[1]), (1 << 20, 1 << 20))
-failed = False
-try:
-    for _ in range(300):
-        kept.append(bytearray(1000000))
-except MemoryError:
-    failed = True
-kept.clear()
-""" + WORK + "print(failed)"
-
-
 def test_limit_lowered_while_running(library):
     wanted = run(python(WORK))[1]
     for kind, word in (("RLIMIT_DATA", "True"), ("RLIMIT_AS", "False")):
         # What was reserved before counts as taken, so RLIMIT_AS comes too late for it.
         got = run(python(LOWERED, kind), library, PYTHONMALLOC="malloc")
         assert got == (0, wanted + word + "\n", ""), (kind, got)
-
-
-# Uses up the mappings that a process may have, all but `spare`, then works as well as it can.
-MAPPINGS = """
-import mmap, sys
-spare, kept, maps = int(sys.argv[1]), [], []
-def maps_fill():
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    try:
-        while True:
-            prot = mmap.PROT_READ | (mmap.PROT_WRITE if len(maps) % 2 else 0)
-            maps.append(mmap.mmap(-1, 4096, flags=flags, prot=prot))
-    except (OSError, MemoryError):
-        pass
-maps_fill()
-count = len(maps)
-del maps[len(maps) - spare:]
-failed = 0
-for size in (100, 5000, 100000, 1000000, 30000000) * 40:
-    try:
-        kept.append(bytearray(size))
-        kept[-1].extend(b"x" * size)
-        if len(kept) % 3 == 0:
-            kept.pop(0)
-    except MemoryError:
-        failed += 1
-print(count > 10000, "failed", failed, file=sys.stderr)
-kept.clear()
-maps.clear()
-""" + WORK
 
 
 def test_mappings_exhausted(library):
@@ -230,63 +120,6 @@ def test_without_proc_and_sys(library):
         for before in (None, set_limit(resource.RLIMIT_AS, 300)):
             got = run(hidden, before=before)
             assert got == wanted, (name, got, wanted)
-
-
-# Holds 20 MB in blocks of all sizes and goes through a gigabyte; memory for 300 MB comes and goes.
-CHURN = """
-import hashlib, threading
-def churn(seed):
-    kept = [b""] * 400
-    for n in range(12000):
-        size = (n * 7919 + seed) % 65521 + 1
-        kept[(n * 31 + seed) % 400] = bytes([n & 255]) * size
-    return hashlib.md5(b"".join(kept)).hexdigest()
-threads = [threading.Thread(target=churn, args=(n,)) for n in range(2)]
-for t in threads: t.start()
-for t in threads: t.join()
-print(churn(5))
-"""
-
-
-class Group:
-    """A control group with a memory limit, version 1 or 2, below this process's own."""
-
-    def __init__(self, directory, limit_file, peak_file):
-        self.directory = directory
-        self.limit_file = limit_file
-        self.peak_file = peak_file
-
-    def write(self, name, text):
-        with open(os.path.join(self.directory, name), "w", encoding="ascii") as file:
-            file.write(text)
-
-    def read(self, name):
-        with open(os.path.join(self.directory, name), encoding="ascii") as file:
-            return file.read()
-
-    def enter(self):
-        self.write("cgroup.procs", "0")
-
-    def __enter__(self):
-        os.mkdir(self.directory)
-        return self
-
-    def __exit__(self, *_):
-        os.rmdir(self.directory)
-
-
-def groups():
-    """The places where a group with a memory limit may be made."""
-    with open("/proc/self/mountinfo", encoding="utf-8") as file:
-        mounts = [line.split() for line in file]
-    name = "allod-test-%d" % os.getpid()
-    for fields in mounts:
-        kind, options = fields[fields.index("-") + 1], fields[-1].split(",")
-        if kind == "cgroup" and "memory" in options:
-            yield Group(os.path.join(fields[4], name), "memory.limit_in_bytes",
-                        "memory.max_usage_in_bytes")
-        elif kind == "cgroup2":
-            yield Group(os.path.join(fields[4], name), "memory.max", "memory.peak")
 
 
 def check_group(library, group):
