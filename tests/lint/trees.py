@@ -27,7 +27,7 @@ GOOD = {
     "include/allod/version.h": SPDX + "#pragma once\n#define ALLOD_VERSION_MAJOR 1\n"
         + "#define ALLOD_VERSION_MINOR 2\n#define ALLOD_VERSION_PATCH 3\n"
         + "#define ALLOD_VERSION_STRING \"1.2.3\"\ntypedef int version_part;\n",
-    "CHANGELOG.md": "# Changes\n\n## 1.2.3\n",
+    "CHANGELOG.md": "# Changes\n\n[Below](#123) is [the newest](CHANGELOG.md#123).\n\n## 1.2.3\n",
     "dev": "#!/bin/sh\n# SPDX-License-Identifier: MIT\necho help\n",
     "build/allod": "#!/bin/sh\n# SPDX-License-Identifier: MIT\necho help\n",
 }
@@ -68,6 +68,8 @@ BAD = {
              heap_with("\ta_fence_seq(); /* [heap.1] seq: one side only */\n"),
              {"docs/design/memory-orders.md": "nothing\n"},
              {"docs/design/memory-orders.md": GOOD["docs/design/memory-orders.md"] + "[heap.2]\n"}],
+    "links": [{"CHANGELOG.md": "## 1.2.3\n[gone](docs/gone.md)\n"},
+              {"CHANGELOG.md": "## 1.2.3\n[here](#124)\n"}],
     "man": [{"docs/man/meson.build": "files('allod_malloc.3.scd')\n"},
             {"docs/man/allod_malloc.3.scd": "# NAME\n\nallod_malloc - no title\n"}],
     "version": [{"CHANGELOG.md": "## 1.2.2\n"}, {"meson.build": "  version: '1.2.4'\n"}],
