@@ -97,7 +97,7 @@ TEST(double_free_of_what_another_thread_freed)
 	}
 }
 
-/* With a large heap a double free may be seen as late as when the block would be given out again. */
+/* With a large heap a double free may be seen only when the block would be given out again. */
 TEST(double_free_in_a_large_heap_is_seen_in_time)
 {
 	enum { BLOCKS = 40000 };

@@ -46,8 +46,8 @@ void test_register(struct test *t);
 #endif
 
 /*
- * A subtest that a sanitizer would falsify: its run-time maps terabytes, so no limit on address space
- * holds; it adds mappings of its own at any time; it turns mlock() into nothing. Not part of
+ * A subtest that a sanitizer would falsify: its run-time maps terabytes, so no limit on address
+ * space holds; it adds mappings of its own at any time; it turns mlock() into nothing. Not part of
  * sanitizer builds.
  */
 #if TEST_SANITIZED

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The conformance suite: what the C and C++ standards, POSIX and the manual pages of glibc say of the
- * malloc family, checked call by call. Every file is built twice: for liballod's allod_* names, and for
- * the standard names, to be run with liballod-malloc.so preloaded.
+ * The conformance suite: what the C and C++ standards, POSIX and the manual pages of glibc say of
+ * the malloc family, checked call by call. Every file is built twice: for liballod's allod_* names,
+ * and for the standard names, to be run with liballod-malloc.so preloaded.
  */
 #pragma once
 

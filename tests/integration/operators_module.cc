@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A module in C++ for test_operators_late.c: what it expects of operator new is counted if missed. */
+/* A module in C++ for test_operators_late.c; counts what it misses of operator new. */
 #include <stddef.h>
 #include <stdint.h>
 

@@ -72,7 +72,9 @@ TEST(realloc_by_one_byte_keeps_contents)
 	M(free)(p);
 }
 
-/* Large blocks move by moving pages; each page must arrive at its place, new ones not overlap others. */
+/*
+ * Large blocks move by moving pages: each must arrive at its place, and new ones overlap no others.
+ */
 TEST(realloc_of_large_blocks_keeps_contents)
 {
 	enum { count = 4 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The preloaded operators in a process that starts without a C++ run-time: there is nothing to throw
- * with, until a module brings one, in a scope that the library cannot see by its own references.
+ * The preloaded operators in a process that starts without a C++ run-time: there is nothing to
+ * throw with, until a module brings one, in a scope that the library cannot see by its own
+ * references.
  */
 #include <dlfcn.h>
 #include <signal.h>

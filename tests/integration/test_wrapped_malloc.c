@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A program with a malloc of its own, made from glibc's second names, as profilers and counters are.
- * Under the preloaded library both the names that it takes and those that it leaves must meet in one heap.
+ * A program with a malloc of its own, made from glibc's second names, as profilers and counters
+ * are. Under the preloaded library both the names that it takes and those that it leaves must meet
+ * in one heap.
  */
 #include <malloc.h>
 #include <stdatomic.h>

@@ -86,7 +86,7 @@ static bool parse_replay(const struct explore_scenario *s, const char *replay,
 		return false;
 	if (*p == '@') {
 		n = strcspn(++p, "!/");
-		/* The name has colons of its own: the limits follow the last one before the slash. */
+		/* The name has colons too: the limits follow the last one before the slash. */
 		if (p[n] == '/')
 			for (n = (size_t)(slash - p); n > 0 && p[n] != ':'; n--)
 				;
@@ -196,7 +196,7 @@ struct explore_result explore_stopped(const struct explore_scenario *s,
 	for (int t = 0; t < s->threads && !result.failed; t++) {
 		bool did_stop = true;
 
-		/* Once no execution gets so far that the thread stops, all its operations are done. */
+		/* When no execution gets so far that the thread stops, all its steps are done. */
 		for (unsigned after = 0; did_stop && !result.failed; after++) {
 			sched_stop_thread = t;
 			sched_stop_after = after;

@@ -8,11 +8,11 @@
  * only what partial-order reduction asks for, and sleep sets cut short what would repeat; with the
  * limit it tries every thread that the limit allows. A node of outcomes tries them all.
  *
- * Random executions follow probabilistic concurrency testing (Burckhardt et al., 2010): the runnable
- * thread of the highest priority runs; at random change points it becomes the lowest.
+ * Random executions follow probabilistic concurrency testing (Burckhardt et al., 2010): the
+ * runnable thread of the highest priority runs; at random change points it becomes the lowest.
  *
- * As text a choice is one character: '0' + thread, or 'a' + outcome, and "*N." behind it stands for N
- * more of it. Where there was only one way to go there is none.
+ * As text a choice is one character: '0' + thread, or 'a' + outcome, and "*N." behind it stands for
+ * N more of it. Where there was only one way to go there is none.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the explorer's own files share; not for scenarios. Everything here is of one kernel thread. */
+/* What the explorer's own files share; not for scenarios. All of it is of one kernel thread. */
 #pragma once
 
 #include "explore.h"

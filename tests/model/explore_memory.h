@@ -15,8 +15,8 @@ struct view;
 struct store {
 	struct store *older, *newer;
 	/*
-	 * What who acquires from it learns: all of it, and the part from release sequences that each
-	 * thread heads. NULL = nothing.
+	 * What who acquires from it learns: all of it, and the part from release sequences that
+	 * each thread heads. NULL = nothing.
 	 */
 	const struct view *view;
 	const struct view *headed[EXPLORE_THREADS];
@@ -78,12 +78,12 @@ struct memory_table {
 };
 /* The address's index, or `count` after having given it that one. */
 unsigned memory_look_up(struct memory_table *table, uintptr_t addr, unsigned count);
-/* Notes the value of an atomic before its first change, so that the next execution can restore it. */
+/* Notes the value of an atomic before its first change, for the next execution to restore. */
 void undo_remember(volatile void *p, size_t size);
 
 /*
- * Where an operation that isn't for the modelled memory acts: outside of fibers on the object itself,
- * on a fiber on its own copy of a private object. NULL: it is for the modelled memory.
+ * Where an operation that isn't for the modelled memory acts: outside of fibers on the object
+ * itself, on a fiber on its own copy of a private object. NULL: it is for the modelled memory.
  */
 volatile void *memory_direct(const volatile void *p, size_t size);
 

@@ -3,8 +3,8 @@
  * Atomics as they were before an execution, and atomics that each fiber has for itself.
  *
  * Sources under test have static atomics that no test can reach; the explorer has seen every change
- * of them and takes them back before the next execution. A thread-local atomic is one object for all
- * fibers; a scenario declares it private, and each fiber works on a copy of its own.
+ * of them and takes them back before the next execution. A thread-local atomic is one object for
+ * all fibers; a scenario declares it private, and each fiber works on a copy of its own.
  */
 #include "explore_memory.h"
 

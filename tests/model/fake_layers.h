@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the heap's sources stand on in the model tests: a page layer of a few granules, an os that does
- * nothing, and two small size classes: 16 bytes, two blocks a slab, and 32 bytes, four blocks, of
- * which two are carved at a time.
+ * What the heap's sources stand on in the model tests: a page layer of a few granules, an os that
+ * does nothing, and two small size classes: 16 bytes, two blocks a slab, and 32 bytes, four blocks,
+ * of which two are carved at a time.
  */
 #pragma once
 

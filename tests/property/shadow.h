@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A shadow model of the heap: the blocks that one thread holds, each filled with a pattern made from
- * its number, and random operations on them. Every operation checks what the heap answered: alignment,
- * size, zeroes, and that the contents of old blocks are what they were. One thread uses a shadow at
- * a time; blocks may move from one shadow to another.
+ * A shadow model of the heap: the blocks that one thread holds, each filled with a pattern made
+ * from its number, and random operations on them. Every operation checks what the heap answered:
+ * alignment, size, zeroes, and that the contents of old blocks are what they were. One thread uses
+ * a shadow at a time; blocks may move from one shadow to another.
  */
 #pragma once
 

@@ -77,7 +77,7 @@ TEST(an_aligned_mapping_leaves_nothing_beside_it)
 
 	CHECK(blocker);
 	CHECK(p);
-	/* Neighbours, if any, are other mappings: those with our protection would not be PROT_NONE. */
+	/* Neighbours, if any, are other mappings: with ours they would not be PROT_NONE. */
 	memset(p, 1, page());
 	memset(p + bytes - page(), 1, page());
 	CHECK_EQ(os_unmap(p, bytes), 0);
