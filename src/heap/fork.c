@@ -28,7 +28,6 @@ static void fork_child(void)
 
 void heap_register_hooks(void)
 {
-	heap_thread_init();
 	pthread_atfork(NULL, NULL, fork_child);
 }
 

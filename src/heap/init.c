@@ -18,6 +18,7 @@ static void start(void)
 	os_init();
 	os_config_load(&options);
 	os_barrier_register();
+	heap_thread_init();
 	if (!options.enabled && heap_libc != NULL)
 		a_store_rlx(&delegate, heap_libc());
 }

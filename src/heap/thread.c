@@ -45,7 +45,7 @@ static void thread_exit(void *arg)
 
 void heap_thread_init(void)
 {
-	if (pthread_key_create(&exit_key, thread_exit) == 0)
+	if (!a_load_rlx(&exit_key_made) && pthread_key_create(&exit_key, thread_exit) == 0)
 		a_store_rlx(&exit_key_made, true);
 }
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Threads get a heap, and give it back when they end, by whatever way they came to it. */
+#include "base/options.h"
 #include "heap_fixture.h"
+#include "os/mock.h"
 
 #define SMALL ((size_t)64)
 #define THREADS 20
@@ -45,5 +47,23 @@ TEST(a_thread_that_first_calls_in_a_destructor_gives_its_heap_back)
 	CHECK_EQ(pthread_key_create(&key, destructor), 0);
 	run_threads(set_key, &key);
 	CHECK_EQ(heap_pool_count(), 2);
+	check_one_active();
+}
+
+static void *alloc_and_free(void *arg)
+{
+	heap_free(heap_alloc(SMALL));
+	return arg;
+}
+
+/* Threads of another library's constructor come before ours. */
+TEST(threads_before_the_constructor_give_their_heaps_back)
+{
+	mock_reset();
+	options.background = OPTION_BACKGROUND_OFF;
+	heap_free(heap_alloc(SMALL));
+	run_threads(alloc_and_free, NULL);
+	CHECK_EQ(heap_pool_count(), 2);
+	heap_register_hooks();
 	check_one_active();
 }

@@ -40,7 +40,7 @@ size_t heap_trim(void);
 
 /* The start, by the first call of whatever kind; idempotent. -ENOMEM: the next call tries again. */
 int heap_init(void);
-/* Asks to be told of forks and of the ends of threads; once, by the library's constructor. */
+/* Asks to be told of forks; once, by the library's constructor. */
 void heap_register_hooks(void);
 
 /*

@@ -127,7 +127,9 @@ static inline bool heap_touch(struct heap *heap, const struct slab *slab)
 void heap_release(struct heap *heap);
 /* The first half of it: the heap stays the caller's. False: attached slabs may remain (seize.c). */
 bool heap_open_slabs(struct heap *heap);
-/* From the library's constructor: one of the first keys, so that setting it allocates nothing. */
+/* From the start: one of the first keys, so that setting it allocates nothing. */
 void heap_thread_init(void);
 /* Empties the pending stack of a heap that is no longer active (listed.c). */
 void heap_reroute_pending(struct heap *heap);
+/* Lists the slabs that were taken from a heap with their class, if they were listed with the heap. */
+void heap_reroute_seized(struct heap *heap);
