@@ -3,6 +3,7 @@
 """Measures malloc on allod and its peers, side by side; see docs/performance.md."""
 import os
 import shutil
+import signal
 import sys
 import tempfile
 
@@ -22,7 +23,7 @@ BUILD = os.path.join(real.ROOT, "build")
 RESULTS = os.path.join(BUILD, "bench", "heap.jsonl")
 TARGETS = os.path.join(real.ROOT, "bench", "targets.tsv")
 MEMORY_ROUNDS = 2     # these figures hardly vary, and take seconds of sleep
-AT_ONCE = 4           # workloads of the suite "memory" that run, and mostly sleep, together
+AT_ONCE = 8           # workloads of the suite "memory" that run, and mostly sleep, together
 STARTS = 40           # runs of an empty program in a round
 EMPTY = ("start", "empty")
 
@@ -59,6 +60,13 @@ class Session:
             self.progress.show("%s/%s" % key, "round %d of %d" % (number, self.args.rounds))
             for subject in subjects_module.in_turn(self.subjects, number):
                 self.attempt(key, subject, number, lambda s=subject: run(s))
+        self.save()
+
+    def save(self):
+        """After each case, so that a run that is stopped leaves what it has."""
+        with open(RESULTS + ".new", "w", encoding="utf-8") as out:
+            self.figures.write(out)
+        os.replace(RESULTS + ".new", RESULTS)
 
     def run_time(self):
         for case in cases.TIME:
@@ -136,6 +144,7 @@ class Session:
         self.run_time()
         self.run_memory()
         self.run_programs()
+        self.save()
         self.progress.clear()
 
 
@@ -152,8 +161,6 @@ def main():
         session = Session(args)
         session.run()
         figures = session.figures
-        with open(RESULTS, "w", encoding="utf-8") as out:
-            figures.write(out)
     if args.json:
         figures.write(sys.stdout)
     else:
@@ -165,9 +172,14 @@ def main():
     return 1 if failed else 0
 
 
+def on_signal(number, frame):
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, on_signal)
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        print("bench: stopped", file=sys.stderr)
+        print("bench: stopped; --last shows what was measured", file=sys.stderr)
         sys.exit(130)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Runs one workload on one subject, measured by bench/launch.c."""
 import os
+import signal
 import subprocess
 
 TIME_LIMIT_S = 150
@@ -29,6 +30,12 @@ def figures_of(line):
 def reports_of(text):
     """What a workload said on descriptor 3."""
     return {name: float(value) for name, value, _ in (line.split() for line in text.splitlines())}
+
+
+def stop(process):
+    """Ends a launcher and what it started: they have a session of their own."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
 
 
 class Runner:
@@ -68,9 +75,11 @@ class Runner:
             try:
                 out, err = process.communicate(timeout=TIME_LIMIT_S)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, 9)
-                process.communicate()
+                stop(process)
                 raise Failed("did not end within %d s" % TIME_LIMIT_S) from None
+            except BaseException:
+                stop(process)
+                raise
             reported = reports_of(pipe.read())
         # The loader only warns about a library that it cannot load: the figures would be another's.
         if "cannot be preloaded" in err:

@@ -20,7 +20,6 @@ import programs  # noqa: E402
 import redis  # noqa: E402
 
 SUITE = "programs"
-redis.IDLE_S = 1
 
 
 class Compiler(programs.Compiler):

@@ -44,7 +44,7 @@ def amount(value, unit):
 
 
 def print_row(label, cells, second=""):
-    print("%-26s%10s" % (label, second) + "".join("%11s" % c for c in cells))
+    print("%-26s%10s" % (label, second) + "".join("%12s" % c for c in cells))
 
 
 def print_ratios(figures, title, metric, suites=TIME_SUITES):

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""Checks the rules by which targets are judged, on figures made up for it. Prints TAP."""
+import io
+import os
+import sys
+import tempfile
+
+sys.dont_write_bytecode = True
+
+import counts  # noqa: E402
+import figures as figures_module  # noqa: E402
+import targets  # noqa: E402
+
+KEY = "time", "made-up"
+LINE = "name\ttime\t*\tcpu\t%s\t%s\tratio\ttest\n"
+
+
+def made_up(**samples):
+    """Figures of one case from lists of CPU times, a round each."""
+    result = figures_module.Figures()
+    for name, values in samples.items():
+        for number, value in enumerate(values, 1):
+            sample = {"cpu": value, "peak": 1000 * value}
+            result.add(KEY, name.replace("_", "-"), number, sample)
+    return result
+
+
+def verdict(rule, limit, figures):
+    target = targets.Target(LINE % (rule, limit))
+    return list(targets.RULES[rule](target, figures))[0]
+
+
+def best_is_chosen_on_odd_rounds():
+    """mimalloc is lucky in the even rounds only, and so must not be the one compared with."""
+    found = verdict("times-fastest", "1.1", made_up(
+        allod=[2, 2, 2, 2], allod_again=[2, 2, 2, 2], jemalloc=[1, 4, 1, 4], mimalloc=[3, 1, 3, 1]))
+    return found.against == "against jemalloc" and found.figure == 0.5 and not found.is_missed
+
+
+def miss_within_own_spread_does_not_count():
+    noisy = verdict("times-fastest", "1.1", made_up(
+        allod=[1.2] * 4, allod_again=[1.0, 1.4, 1.0, 1.4], glibc=[1.0] * 4))
+    steady = verdict("times-fastest", "1.1", made_up(
+        allod=[1.2] * 4, allod_again=[1.2] * 4, glibc=[1.0] * 4))
+    return not noisy.is_missed and steady.is_missed
+
+
+def leanest_is_one_of_the_three_fastest():
+    """The slowest peer is the leanest, and does not count."""
+    figures = made_up(allod=[2, 2], allod_again=[2, 2], glibc=[9, 9], jemalloc=[3, 3],
+                      mimalloc=[4, 4], tcmalloc=[5, 5])
+    for number in (1, 2):
+        figures.add(KEY, "glibc", number, {"peak": 1})
+    target = targets.Target(LINE.replace("cpu", "peak") % ("times-leanest", "1.1"))
+    return list(targets.times_leanest(target, figures))[0].against == "against jemalloc"
+
+
+def not_measured_is_missed_in_a_whole_run():
+    with tempfile.NamedTemporaryFile("w", suffix=".tsv") as file:
+        file.write(LINE % ("times-fastest", "1.1"))
+        file.flush()
+        kept, sys.stdout = sys.stdout, io.StringIO()
+        try:
+            nothing = figures_module.Figures()
+            return (targets.check(file.name, nothing, True) == 1
+                    and targets.check(file.name, nothing, False) == 0)
+        finally:
+            sys.stdout = kept
+
+
+def figures_survive_their_file():
+    figures = made_up(allod=[1, 2, 3], glibc=[3, 4, 5])
+    figures.fail(KEY, "scudo", "signal 6")
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "lines")
+        with open(path, "w", encoding="utf-8") as out:
+            figures.write(out)
+        back = figures_module.read(path)
+    return back.cases == figures.cases and back.failures == figures.failures
+
+
+def waiting_is_no_call_of_the_allocators():
+    lines = ["% time     seconds  usecs/call     calls    errors syscall",
+             " 50.00    0.000010           1        10           mmap",
+             " 30.00    0.000010           1       900         3 futex",
+             " 20.00    0.000010           1         5         5 access",
+             "100.00    0.000030           1       915         8 total"]
+    return counts.total_of(lines) == 15
+
+
+def shipped_targets_are_understood():
+    here = os.path.dirname(os.path.abspath(__file__))
+    read = targets.read(os.path.join(here, "..", "targets.tsv"))
+    return len(read) > 10 and all(t.rule in targets.RULES for t in read)
+
+
+TESTS = (best_is_chosen_on_odd_rounds, miss_within_own_spread_does_not_count,
+         leanest_is_one_of_the_three_fastest, not_measured_is_missed_in_a_whole_run,
+         figures_survive_their_file, waiting_is_no_call_of_the_allocators,
+         shipped_targets_are_understood)
+
+
+def main():
+    print("1..%d" % len(TESTS))
+    failed = 0
+    for number, test in enumerate(TESTS, 1):
+        passed = test()
+        failed += not passed
+        print("%s %d - %s" % ("ok" if passed else "not ok", number, test.__name__))
+    return 1 if failed else 0
+
+
+sys.exit(main())
