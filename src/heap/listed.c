@@ -43,16 +43,17 @@ static void list_pending(struct slab *slab, uint32_t owner)
 		heap_reroute_pending(heap);
 }
 
-/* Puts the link of a slab, popped by the caller, where it belongs now. */
-static void link_reroute(struct slab *slab)
+/* Puts the link of a slab, popped by the caller, where it belongs now; returns the slab's word. */
+static uint64_t link_reroute(struct slab *slab)
 {
 	const uint64_t word = remote_unlist(slab);
 	if ((word & WORD_LISTED) == 0)
-		return;
+		return word;
 	if (word_state(word) == SLAB_OPEN)
 		list_available(slab, a_load_rlx(&slab->class));
 	else
 		list_pending(slab, word_owner(word));
+	return word;
 }
 
 /*
@@ -65,6 +66,17 @@ void heap_reroute_pending(struct heap *heap)
 	while (!a_load_rlx(&heap->active) &&
 		(index = stack_pop(&heap->pending, slab_link)) != STACK_EMPTY)
 		link_reroute(page_record_at(index));
+}
+
+/* One by one, so that a thread stopped in here keeps one link; ends at a slab that is still the heap's. */
+void heap_reroute_seized(struct heap *heap)
+{
+	uint32_t index;
+	while ((index = stack_pop(&heap->pending, slab_link)) != STACK_EMPTY) {
+		const uint64_t word = link_reroute(page_record_at(index));
+		if ((word & WORD_LISTED) != 0 && word_owner(word) == heap->id)
+			break;
+	}
 }
 
 void slab_settle(struct slab *slab, enum remote_result result, unsigned class, uint32_t owner)

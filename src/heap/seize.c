@@ -89,6 +89,8 @@ static bool seize(struct heap *heap)
 		done = a_load_rlx(&heap->attached_count) != 0 && seize_slabs(heap);
 	/* [heap.8] rel: gives the lists back; pairs with lists_enter(). */
 	a_store_rel(&heap->seized, 0);
+	if (done)
+		heap_reroute_seized(heap);
 	return done;
 }
 

@@ -133,3 +133,5 @@ void heap_thread_init(void);
 void heap_reroute_pending(struct heap *heap);
 /* Lists the slabs that were taken from a heap with their class, if they were listed with the heap. */
 void heap_reroute_seized(struct heap *heap);
+/* Lists the slabs that were taken from a heap with their class, if they were listed with the heap. */
+void heap_reroute_seized(struct heap *heap);
