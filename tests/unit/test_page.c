@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Runs of the page layer over the mock OS: handing out, taking back, growing, looking up, and what is
- * true of their contents. Each subtest is a fresh process, hence a fresh arena.
+ * Runs of the page layer over the mock OS: handing out, taking back, growing, looking up, and what
+ * is true of their contents. Each subtest is a fresh process, hence a fresh arena.
  */
 #include "base/options.h"
 #include "harness.h"
