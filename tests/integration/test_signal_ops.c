@@ -81,15 +81,21 @@ static void prepare_refill(void)
 		hold(heap_alloc(FINE));
 }
 
-/* The current slab is used up. */
-static void prepare_full(void)
+/* Uses up the current slab of a size. */
+static void fill_up(size_t size)
 {
 	const struct heap *heap = own_heap();
-	const unsigned class = class_of(FINE);
+	const unsigned class = class_of(size);
+	hold(heap_alloc(size));
 	const struct slab *slab = heap->current[class];
-	while (heap->bin[class] != NULL || slab->free != NULL ||
+	while ((class < CLASS_FINE_COUNT && heap->bin[class] != NULL) || slab->free != NULL ||
 		a_load_rlx(&slab->carved) < slab->capacity)
-		hold(heap_alloc(FINE));
+		hold(heap_alloc(size));
+}
+
+static void prepare_full(void)
+{
+	fill_up(FINE);
 }
 
 static void prepare_collect(void)
@@ -102,14 +108,11 @@ static void prepare_collect(void)
 /* Several slabs wait on the pending stack, and the current one is used up. */
 static void prepare_drain(void)
 {
-	const struct heap *heap = own_heap();
 	hold_many(COARSE, 200);
 	/* Freeing to open slabs attaches them; then others free there, up to the threshold. */
 	release_many(60);
 	release_remotely(60);
-	const struct slab *slab = heap->current[class_of(COARSE)];
-	while (slab == heap->current[class_of(COARSE)])
-		hold(heap_alloc(COARSE));
+	fill_up(COARSE);
 }
 
 static void prepare_available(void)
@@ -130,6 +133,19 @@ static void prepare_attached_last(void)
 	subject = blocks[63];
 	blocks[63] = heap_alloc(FINE);
 	*blocks[63] = ids[63];
+}
+
+/* The subject lies in a slab that the heap holds beside the current one, and is not its last block. */
+static void prepare_attached(void)
+{
+	prepare_attached_last();
+	hold(subject);
+	release_many(2);
+	hold_many(COARSE, 150);
+	release_many(40);
+	subject = heap_alloc(COARSE);
+	hold_many(COARSE, 100);
+	release_many(90);
 }
 
 static void prepare_open(void)
@@ -239,6 +255,7 @@ const struct op ops[] = {
 	{ "calloc", prepare_nothing, run_calloc },
 	{ "realloc by copy", prepare_subject, run_resize },
 	{ "realloc in place", prepare_subject, run_resize_in_place },
+	{ "free to a slab held beside", prepare_attached, run_free },
 	{ "malloc that refills", prepare_refill, run_malloc },
 	{ "malloc with a full slab", prepare_full, run_malloc },
 	{ "malloc that collects", prepare_collect, run_malloc },

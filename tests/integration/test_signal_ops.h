@@ -22,7 +22,7 @@ extern const struct op ops[];
 extern const unsigned op_count;
 
 /* The first so many are the fast paths. */
-#define FAST_OPS 5
+#define FAST_OPS 6
 
 /* The operation's own block; whoever interrupts it leaves it alone. */
 extern uint64_t *subject;
