@@ -141,6 +141,7 @@ TEST_TIMEOUT(threads_pass_blocks_and_end, 60)
 	uint64_t seed = test_seed();
 
 	mock_reset();
+	CHECK_EQ(heap_init(), 0);
 	heap_register_hooks();
 	shadow_init(&idle, test_random(&seed), 0);
 	for (unsigned i = 0; i < WORKERS; i++)
