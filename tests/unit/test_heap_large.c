@@ -326,3 +326,28 @@ TEST_TIMEOUT(a_direct_block_goes_through_many_sizes, 20)
 	start_direct();
 	resize_at_random();
 }
+
+/* Slots for direct runs are counted in the metadata: none is lost to a refusal. */
+TEST(a_refused_direct_run_costs_nothing)
+{
+	start_direct();
+	void *p = filled(MIB, 1);
+	heap_free(heap_alloc(LARGE));
+	heap_free(heap_resize(filled(MIB, 2), 2 * MIB));
+	const size_t metadata = page_now().metadata_bytes;
+	const size_t direct = page_now().direct_bytes;
+	for (int i = 0; i < 100; i++) {
+		mock_fail(OS_CALL_MAP, 1, ENOMEM);
+		CHECK_EQ(heap_alloc(LARGE), NULL);
+		/* Neither in place, nor by moving, nor by copying. */
+		mock_fail(OS_CALL_GROW, 1, ENOMEM);
+		mock_fail(i % 2 ? OS_CALL_MOVE : OS_CALL_RESERVE, 1, ENOMEM);
+		mock_fail(OS_CALL_MAP, 1, ENOMEM);
+		CHECK_EQ(heap_resize(p, 2 * MIB), NULL);
+	}
+	CHECK_EQ(page_now().metadata_bytes, metadata);
+	CHECK_EQ(page_now().direct_bytes, direct);
+	fixture_check_fill(p, MIB, 1);
+	heap_free(p);
+	fixture_check_empty();
+}
