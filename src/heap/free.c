@@ -29,12 +29,6 @@ static void check_place(const struct slab *slab, const void *p)
 		heap_fatal_invalid_free();
 }
 
-static void check_key(const struct block *block)
-{
-	if (block_has_key(block))
-		heap_fatal_double_free();
-}
-
 static void free_local(struct heap *heap, struct slab *slab, struct block *block)
 {
 	block->next = slab->free;
@@ -53,14 +47,28 @@ void heap_free_at_mark(struct heap *heap, struct slab *slab)
 	heap_leave(heap);
 }
 
+/* Frees into a slab that the heap holds. A block that looks free is looked for in the slab's lists. */
+static void free_held(struct heap *heap, struct slab *slab, struct block *block)
+{
+	if (block_is_free(slab, block, page_record_index(slab)) && slab_has_free(heap, slab, block))
+		heap_fatal_double_free();
+	free_local(heap, slab, block);
+}
+
 /*
  * Takes an open slab into which a block is freed: the next frees there need no atomic operation
- * then. Only if the thread allocates in this class, for else it would never use the memory.
+ * then. Only if the thread allocates in this class, for else it would never use the memory; or if
+ * the block looks free, since only who holds the slab can tell.
  */
 static bool free_by_adopting(struct heap *heap, struct slab *slab, struct block *block)
 {
-	if (heap->current[a_load_rlx(&slab->class)] == NULL || !slab_adopt(heap, slab))
+	const bool suspect = block_has_key(block);
+	if (heap->current[a_load_rlx(&slab->class)] == NULL && !suspect)
 		return false;
+	if (!slab_adopt(heap, slab))
+		return false;
+	if (suspect && slab_has_free(heap, slab, block))
+		heap_fatal_double_free();
 	free_local(heap, slab, block);
 	slab_attach(heap, slab);
 	return true;
@@ -73,14 +81,10 @@ static bool free_by_own(struct slab *slab, struct block *block, uint64_t word)
 	if (heap == NULL)
 		return false;
 	bool done = true;
-	if (heap_touch(heap, slab)) {
-		if (block_is_free(slab, block, page_record_index(slab)))
-			heap_fatal_double_free();
-		free_local(heap, slab, block);
-	} else {
-		check_key(block);
+	if (heap_touch(heap, slab))
+		free_held(heap, slab, block);
+	else
 		done = word_state(word) == SLAB_OPEN && free_by_adopting(heap, slab, block);
-	}
 	heap_leave(heap);
 	return done;
 }
@@ -90,10 +94,13 @@ static void free_remote(struct slab *slab, struct block *block)
 {
 	const unsigned class = a_load_rlx(&slab->class);
 	uint32_t owner = 0;
-	check_key(block);
+	if (slab_was_just_freed(slab, block))
+		heap_fatal_double_free();
 	block->key = block_key(block);
 	const enum remote_result result = remote_push(slab, block, &owner);
 	slab_settle(slab, result, class, owner);
+	if (result == REMOTE_WHOLE)
+		heap_watch_exit();
 }
 
 static void free_in_slab(struct slab *slab, struct block *block, uint64_t word)

@@ -41,6 +41,7 @@ void large_free(struct slab *slab, void *p)
 		heap_fatal_double_free();
 	page_free(p, granules);
 	page_tick();
+	heap_watch_exit();
 }
 
 bool large_resize_in_place(struct slab *slab, size_t size)
@@ -52,8 +53,10 @@ bool large_resize_in_place(struct slab *slab, size_t size)
 		return false;
 	/* The size is written before the tail is let go: nobody may see it as this block's then. */
 	a_store_rlx(&slab->granules, new);
-	if (new < old)
+	if (new < old) {
 		page_shrink(slab->base, old, new);
+		heap_watch_exit();
+	}
 	return true;
 }
 

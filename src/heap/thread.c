@@ -19,6 +19,7 @@ struct heap heap_gone = { .state = HEAP_BUSY };
 
 static pthread_key_t exit_key;
 static _Atomic(bool) exit_key_made;
+static __thread _Atomic(bool) exit_watched;
 
 /*
  * The last round but one, for a thread whose first call comes from a destructor, after our key's
@@ -36,10 +37,13 @@ static void thread_exit(void *arg)
 		return;
 	}
 	struct heap *heap = heap_enter_own();
-	if (heap == NULL)
-		return;
-	a_store_rlx(&heap_self, &heap_gone);
-	heap_release(heap);
+	struct heap *none = &heap_none;
+	if (heap == NULL) {
+		a_cas_strong_rlx(&heap_self, &none, &heap_gone);
+	} else {
+		a_store_rlx(&heap_self, &heap_gone);
+		heap_release(heap);
+	}
 	page_thread_exit();
 }
 
@@ -47,6 +51,21 @@ void heap_thread_init(void)
 {
 	if (!a_load_rlx(&exit_key_made) && pthread_key_create(&exit_key, thread_exit) == 0)
 		a_store_rlx(&exit_key_made, true);
+}
+
+/* Once for each thread; the mark comes first, since setting the key may allocate. */
+static void watch_exit(void)
+{
+	if (a_load_rlx(&exit_watched) || !a_load_rlx(&exit_key_made))
+		return;
+	a_store_rlx(&exit_watched, true);
+	pthread_setspecific(exit_key, (void *)1);
+}
+
+void heap_watch_exit(void)
+{
+	if (__builtin_expect(a_load_rlx(&heap_self) == &heap_none, 0))
+		watch_exit();
 }
 
 /* The thread's first call, or one that interrupted another. */
@@ -60,8 +79,8 @@ static __attribute__((cold, noinline)) struct heap *enter_pooled(void)
 	heap->rest = (uint64_t)heap->id << 32 | CLASS_FINE_COUNT;
 	/* A handler may just have made its heap the thread's: then ours is for one operation. */
 	struct heap *none = &heap_none;
-	if (a_cas_strong_rlx(&heap_self, &none, heap) && a_load_rlx(&exit_key_made))
-		pthread_setspecific(exit_key, (void *)1);
+	if (a_cas_strong_rlx(&heap_self, &none, heap))
+		watch_exit();
 	return heap;
 }
 

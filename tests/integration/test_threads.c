@@ -271,6 +271,39 @@ TEST_TIMEOUT(memory_of_an_ended_owner_goes_back_when_others_freed_it, 30)
 	all_freed_by_another(20000, false);
 }
 
+/* The thread lives on for a moment: long enough for the janitor, if it starts one, to be its own. */
+static void *use_large_block(void *arg)
+{
+	char *block = malloc(IDLE_BYTES);
+	CHECK(block != NULL);
+	memset(block, 1, IDLE_BYTES);
+	free(block);
+	pause_ms(100);
+	return arg;
+}
+
+static void *free_blocks(void *arg)
+{
+	struct owner *o = arg;
+	for (size_t i = 0; i < o->count; i++)
+		free(o->blocks[i]);
+	pause_ms(100);
+	return NULL;
+}
+
+TEST_TIMEOUT(memory_that_a_thread_freed_before_it_ended_goes_back, 30)
+{
+	struct owner o;
+	malloc_trim(0);
+	const size_t before = resident_bytes();
+	run_thread(use_large_block, NULL);
+	wait_until_resident(before + SLACK_BYTES);
+	const pthread_t thread = fill(&o, 1000, NULL);
+	run_thread(free_blocks, &o);
+	wait_until_resident(before + o.count * sizeof *o.blocks + SLACK_BYTES);
+	finish(&o, thread);
+}
+
 /* Three blocks in four are freed by another thread, which then uses the space itself. */
 static void part_freed_is_used(size_t size, bool owner_lives)
 {

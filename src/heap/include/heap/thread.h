@@ -112,6 +112,11 @@ static inline struct heap *heap_enter_own(void)
 /* Threads (thread.c). The thread's heap, or another for one operation; busy. NULL: no memory. */
 struct heap *heap_enter(void);
 void heap_leave(struct heap *heap);
+/*
+ * After a call that gave a run to page: sees to it that the end of a thread that has no heap is told
+ * to page. It may have started the janitor, which ends with it (page_thread_exit()).
+ */
+void heap_watch_exit(void);
 
 /* Whether the heap holds the slab; nobody else touches that until the next call or heap_leave(). */
 static inline bool heap_touch(struct heap *heap, const struct slab *slab)
@@ -131,7 +136,5 @@ bool heap_open_slabs(struct heap *heap);
 void heap_thread_init(void);
 /* Empties the pending stack of a heap that is no longer active (listed.c). */
 void heap_reroute_pending(struct heap *heap);
-/* Lists the slabs that were taken from a heap with their class, if they were listed with the heap. */
-void heap_reroute_seized(struct heap *heap);
 /* Lists the slabs that were taken from a heap with their class, if they were listed with the heap. */
 void heap_reroute_seized(struct heap *heap);
