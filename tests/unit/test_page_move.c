@@ -185,7 +185,7 @@ TEST_TIMEOUT(mappings_merge_again, 30)
 	start();
 	need_move();
 	for (size_t i = 0; i < 16; i++) {
-		runs[i] = take(8);
+		runs[i] = take(64);
 		stamp(&runs[i], i * 1000);
 	}
 	before = mappings();
@@ -193,9 +193,9 @@ TEST_TIMEOUT(mappings_merge_again, 30)
 		size_t i = test_random(&seed) % 16;
 		struct page_run *run = &runs[i];
 		struct page_run to;
-		if (run->granules > 100) {
+		if (run->granules > 160) {
 			page_free(run->base, run->granules);
-			*run = take(8);
+			*run = take(64);
 			stamp(run, i * 1000);
 			continue;
 		}
@@ -309,7 +309,7 @@ TEST(growing_on_and_on)
 
 	start();
 	need_move();
-	run = take(4);
+	run = take(64);
 	stamp(&run, 1);
 	for (size_t i = 0; i < 60; i++) {
 		size_t want = run.granules + 3;
@@ -329,6 +329,33 @@ TEST(growing_on_and_on)
 	test_note("%zu copies in 60 steps", copies);
 	CHECK(copies <= 4);
 	page_free(run.base, run.granules);
+	CHECK_EQ(stats().moved_runs, 0);
+	CHECK(page_check());
+}
+
+/* Runs of moderate size are copied once it shows that they grow over and over. */
+TEST(moderate_runs_are_moved_a_few_times)
+{
+	struct page_run run, to;
+	size_t moves = 0;
+
+	start();
+	need_move();
+	for (size_t i = 0; i < 40; i++) {
+		run = take(8);
+		stamp(&run, i);
+		if (!page_move(run.base, 8, 16, &to)) {
+			check_stamp(to.base, 8, i);
+			run = to;
+			moves++;
+		}
+		page_free(run.base, run.granules);
+	}
+	CHECK(moves > 0 && moves <= 8);
+	/* Large ones are moved whatever happens: a copy would take long. */
+	run = take(64);
+	CHECK_EQ(page_move(run.base, 64, 80, &to), 0);
+	page_free(to.base, 80);
 	CHECK_EQ(stats().moved_runs, 0);
 	CHECK(page_check());
 }
