@@ -11,8 +11,6 @@
 
 #include <errno.h>
 
-#define ARENA_ALIGN_BYTES ((size_t)2 << 20)
-
 /* Between 64 GiB and 8 TiB, unless an option or a limit says otherwise; 4 MiB is the least. */
 #define ARENA_BYTES_USUAL ((uint64_t)64 << 30)
 #define ARENA_BYTES_MOST ((uint64_t)8 << 40)
@@ -21,11 +19,12 @@
 enum {
 	SLOTS_USUAL = 65536,
 	SLOTS_LEAST = 1024,
-	SLOTS_ALL_DIRECT = 1 << 20,
 	/* Decay is told in so many epochs at most; well below STAMP_EPOCHS, lest ages wrap. */
 	DECAY_EPOCHS_MAX = 31,
 	/* 2^28 ns = 268 ms: the least epoch. */
 	EPOCH_SHIFT_LEAST = 28,
+	/* Places to try, should the first be taken, before the kernel is left to choose one. */
+	PLACES = 4,
 };
 
 /* An address that no object has, and from which no object is less than 2^62 bytes away. */
@@ -35,13 +34,13 @@ struct page_arena page_arena = { .base = NO_BASE };
 
 static _Atomic(struct arena *) published;
 
-/* What to reserve: tried in turn, from the wanted size downward. */
+/* How large the arena may become: tried in turn, from the wanted size downward. */
 struct plan {
 	size_t granules;
 	uint32_t slots;
 };
 
-/* Sizes of the parts, as they lie in the reservation. */
+/* Sizes of the parts, as they lie. */
 struct layout {
 	size_t direct_records;
 	size_t granule_records;
@@ -49,6 +48,16 @@ struct layout {
 	size_t bitmap;
 	size_t stamps;
 	size_t links;
+};
+
+/* What is reserved at birth. */
+struct birth {
+	char *region;
+	size_t bytes;
+	uintptr_t base; /* of granules */
+	size_t granules;
+	size_t records; /* of granules */
+	bool is_whole;  /* all that the plan wants */
 };
 
 static size_t round_up(size_t value, size_t unit)
@@ -59,14 +68,6 @@ static size_t round_up(size_t value, size_t unit)
 static uint64_t power_of_two_above(uint64_t value)
 {
 	return value <= 1 ? 1 : (uint64_t)1 << (64 - __builtin_clzll(value - 1));
-}
-
-/* Granules come in such units, so that their records fill pages whatever the page size. */
-static size_t granule_unit(void)
-{
-	size_t unit = os_facts()->page_bytes >> PAGE_RECORD_SHIFT;
-
-	return unit < ARENA_CHUNK_GRANULES ? ARENA_CHUNK_GRANULES : unit;
 }
 
 /* Address space that RLIMIT_AS leaves; OS_UNLIMITED without such a limit. */
@@ -114,12 +115,12 @@ static struct plan plan_first(void)
 		want = ARENA_BYTES_MOST;
 	if (options.page == OPTION_PAGE_MMAP) {
 		want = 0;
-		slots = left == OS_UNLIMITED ? SLOTS_ALL_DIRECT : slots;
+		slots = left == OS_UNLIMITED ? ARENA_SLOTS_MOST : slots;
 	}
 	if (slots < SLOTS_LEAST)
 		slots = SLOTS_LEAST;
 	return (struct plan){
-		.granules = (size_t)(want >> PAGE_GRANULE_SHIFT) & -granule_unit(),
+		.granules = (size_t)(want >> PAGE_GRANULE_SHIFT) & -arena_unit(),
 		.slots = (uint32_t)round_up(slots, SLOTS_LEAST),
 	};
 }
@@ -128,7 +129,7 @@ static struct plan plan_first(void)
 static bool plan_next(struct plan *plan)
 {
 	if (plan->granules > ARENA_BYTES_LEAST >> PAGE_GRANULE_SHIFT)
-		plan->granules = (plan->granules / 2) & -granule_unit();
+		plan->granules = (plan->granules / 2) & -arena_unit();
 	else if (plan->granules)
 		plan->granules = 0;
 	else if (plan->slots > SLOTS_LEAST)
@@ -169,54 +170,92 @@ static void set_decay(struct arena *a)
 		a->decay_epochs = (unsigned)((decay_ns - 1) >> a->epoch_shift) + 2;
 }
 
+/* The sum of what lies between records and granules. */
+static size_t metadata_of(const struct layout *l)
+{
+	return l->header + l->bitmap + l->stamps + l->links;
+}
+
 /* Fills in an arena whose metadata is accessible and whose first `first` granules are too. */
 static void arena_build(struct arena *a, const struct plan *plan, const struct layout *l,
-	size_t first)
+	const struct birth *birth, size_t first)
 {
 	char *bitmap = (char *)a + l->header;
 
+	a->region = birth->region;
+	a->region_bytes = birth->bytes;
+	a->is_whole = birth->is_whole;
 	a->granules = plan->granules;
 	a->slots = plan->slots;
-	a->base = (uintptr_t)(bitmap + l->bitmap + l->stamps + l->links);
+	a->base = birth->base;
 	a->records = (uintptr_t)a - PAGE_RECORD_BYTES;
-	a->metadata_bytes = l->header + l->bitmap + l->stamps + l->links;
+	a->metadata_bytes = metadata_of(l);
 	a->stamps = (_Atomic(uint8_t) *)(bitmap + l->bitmap);
 	a->slot_links = (_Atomic(uint32_t) *)(bitmap + l->bitmap + l->stamps);
 	set_decay(a);
 	a_store_rlx(&a->janitor.beat, INT64_MIN / 2);
+	a_store_rlx(&a->ends, ends_make(0, birth->granules));
+	a_store_rlx(&a->records_reserved, birth->records);
 	if (a->granules) {
 		bitmap_init(&a->map, bitmap, a->granules);
 		arena_grow_first(a, first);
 	}
 }
 
+/* Reserves what an arena begins with, where there is room for the rest of the plan. */
+static bool reserve_first(const struct plan *plan, const struct layout *l, struct birth *ret_birth)
+{
+	size_t records = min_size(plan->granules, RESERVE_RECORDS_FIRST);
+	size_t granules = min_size(plan->granules, RESERVE_UNIT_GRANULES);
+	size_t low = (records << PAGE_RECORD_SHIFT) + metadata_of(l);
+	size_t bytes = low + (granules << PAGE_GRANULE_SHIFT);
+	size_t below = l->direct_records + l->granule_records + metadata_of(l);
+	int ret = -EEXIST;
+
+	for (unsigned i = 0; ret == -EEXIST && i < PLACES; i++) {
+		uintptr_t base = place_choose(below, plan->granules << PAGE_GRANULE_SHIFT, i);
+		if (!base)
+			return false;
+		ret = os_reserve_at((char *)base - low, bytes);
+		*ret_birth =
+			(struct birth){ (char *)base - low, bytes, base, granules, records, false };
+	}
+	return !ret;
+}
+
+/* Reserves all that the plan wants, where the kernel likes. */
+static bool reserve_whole(const struct plan *plan, const struct layout *l, struct birth *ret_birth)
+{
+	size_t below = l->direct_records + l->granule_records + metadata_of(l);
+	size_t bytes = below + ARENA_ALIGN_BYTES + (plan->granules << PAGE_GRANULE_SHIFT);
+	char *region = os_reserve(bytes, os_facts()->page_bytes);
+	uintptr_t base = round_up((uintptr_t)region + below, ARENA_ALIGN_BYTES);
+
+	*ret_birth = (struct birth){ region, bytes, base, plan->granules, plan->granules, true };
+	return region != NULL;
+}
+
 /* Makes an arena that nobody knows yet, or NULL if the system refuses this size. */
 static struct arena *arena_reserve(const struct plan *plan)
 {
 	struct layout l = layout_of(plan);
-	size_t metadata = l.header + l.bitmap + l.stamps + l.links;
-	size_t below = l.direct_records + l.granule_records + metadata;
-	size_t bytes = below + ARENA_ALIGN_BYTES + (plan->granules << PAGE_GRANULE_SHIFT);
-	size_t records = plan->granules < ARENA_RECORD_STEP ? plan->granules : ARENA_RECORD_STEP;
+	size_t metadata = metadata_of(&l);
+	size_t records = min_size(plan->granules, ARENA_RECORD_STEP);
 	size_t first = plan->granules ? ARENA_CHUNK_GRANULES : 0;
-	char *region = os_reserve(bytes, os_facts()->page_bytes);
+	struct birth birth;
 	struct arena *a;
 	char *low;
 
-	if (!region)
+	if (!reserve_first(plan, &l, &birth) && !reserve_whole(plan, &l, &birth))
 		return NULL;
-	a = (struct arena *)(round_up((uintptr_t)region + below, ARENA_ALIGN_BYTES) - metadata);
+	a = (struct arena *)(birth.base - metadata);
 	low = (char *)a - (records << PAGE_RECORD_SHIFT);
-	/* Hosts whose THP setting is `always` would back the first byte with 2 MiB. */
-	(void)os_huge(region, bytes, false);
-	(void)os_name(region, bytes, "allod");
+	reserve_dress(birth.region, birth.bytes);
 	if (os_commit(low, (size_t)((char *)a - low) + metadata + (first << PAGE_GRANULE_SHIFT))) {
-		(void)os_unmap(region, bytes);
+		(void)os_unmap(birth.region, birth.bytes);
 		return NULL;
 	}
-	a->region = region;
-	a->region_bytes = bytes;
-	arena_build(a, plan, &l, first);
+	arena_build(a, plan, &l, &birth, first);
 	return a;
 }
 
@@ -277,7 +316,7 @@ int page_init(void)
 	a_store_rlx(&page_arena.records, a->records);
 	if (a->granules) {
 		a_store_rlx(&page_arena.base, a->base);
-		arena_note_reach(a, a_load_rlx(&a->frontier));
+		arena_note_reach(a, arena_frontier(a));
 	}
 	return 0;
 }

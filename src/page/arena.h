@@ -2,7 +2,7 @@
 /*
  * The arena's own state, shared by the files of this layer and by nobody else.
  *
- * One reservation holds, from low to high addresses (each part begins on a page boundary):
+ * From low to high addresses (each part begins on a page boundary):
  *
  *	records of direct runs     PAGE_RECORD_BYTES each, committed on demand, counted downward
  *	records of granules        PAGE_RECORD_BYTES each, committed with the frontier, downward
@@ -13,20 +13,22 @@
  *	granules                   2 MiB aligned; [0, frontier) committed
  *
  * Records count downward so that all that the first allocation needs is one range of addresses,
- * made accessible by one system call.
+ * made accessible by one system call. What lies farther out is reserved in steps, as the frontier
+ * comes near (reserve.c). Where a stranger's mapping is in the way granules are left out: they are
+ * below the frontier, but never free. Granules that are reserved are [0, reserved) without those.
  *
  * Operations        arena_get, arena_grow, run_take, run_give and the calls of page.h over them
  * Synchronization   all of them may run beside each other, in any number of threads and in signal
  *                   handlers. Who holds a run (took its bits) owns its stamps; others may read them
- * Linearization     take and give: those of the bitmap. Growth: the CAS of `frontier`. Birth: the
+ * Linearization     take and give: those of the bitmap. Growth: the CAS of `ends`. Birth: the
  *                   CAS of the pointer to the arena
- * Ordering          [page.1] to [page.5] in docs/design/memory-orders.md; the bitmap orders what is
+ * Ordering          [page.1] to [page.6] in docs/design/memory-orders.md; the bitmap orders what is
  *                   written to a run, and to its stamps, before the next taker's reads
  * Progress          lock-free; a thread stopped anywhere keeps the run in its hands, no more
  * Reclamation       none: the arena lives as long as the process
  *
  * Equations, while no thread is inside the layer (page_check() checks them)
- *	free bits + used granules = frontier
+ *	free bits + used granules + skipped granules = frontier
  *	dirty granules = free granules whose stamp has an epoch
  *	moved = stamps with STAMP_HEAD
  */
@@ -42,6 +44,9 @@
 #include "os/os.h"
 #include "page/page.h"
 
+/* Granule 0 is aligned so. */
+#define ARENA_ALIGN_BYTES ((size_t)2 << 20)
+
 enum {
 	/* 2 MiB: the size of a step, of a purge's chunk, and of what a page table page covers. */
 	ARENA_CHUNK_GRANULES = 32,
@@ -49,6 +54,12 @@ enum {
 	ARENA_STEP_MAX_GRANULES = 4096,
 	/* Records are committed for so many granules at a time: 128 KiB of them. */
 	ARENA_RECORD_STEP = 1024,
+	/* 64 MiB: granules are reserved in multiples of it, if the system grants them. */
+	RESERVE_UNIT_GRANULES = ARENA_RECORD_STEP,
+	/* Records of so many granules are reserved at birth: 8 MiB, for the first 4 GiB. */
+	RESERVE_RECORDS_FIRST = 65536,
+	/* With page:mmap so many direct runs may exist. */
+	ARENA_SLOTS_MOST = 1 << 20,
 	/* Searches for runs of 2^k granules and up (below 2^(k+1)) share the k-th start hint. */
 	ARENA_HINTS = 8,
 };
@@ -90,10 +101,11 @@ struct janitor {
 struct arena {
 	/* Const after publication. */
 	uintptr_t base;                /* address of granule 0 */
-	size_t granules;               /* of address space; 0: every run is direct */
+	size_t granules;               /* it may grow to; 0: every run is direct */
 	uintptr_t records;             /* address of record 0 */
-	char *region;                  /* the reservation */
+	char *region;                  /* what was reserved at birth */
 	size_t region_bytes;           /* its size */
+	bool is_whole;                 /* everything was reserved at birth */
 	size_t metadata_bytes;         /* committed at birth, records aside */
 	_Atomic(uint8_t) *stamps;      /* one a granule */
 	_Atomic(uint32_t) *slot_links; /* one a direct slot */
@@ -102,9 +114,13 @@ struct arena {
 	unsigned decay_epochs;         /* a granule this old is due; 0: at once */
 	struct bitmap map;             /* 1 = free granule below the frontier */
 
-	alignas(64) _Atomic(uint64_t) frontier; /* granules committed */
-	_Atomic(uint64_t) slots_used;           /* direct slots ever handed out */
-	struct stack slots_free;                /* those handed back */
+	/* The frontier and the end of what is reserved, by ends_*(). */
+	alignas(64) _Atomic(uint64_t) ends;
+	_Atomic(uint64_t) records_reserved; /* granules whose records are reserved */
+	_Atomic(uint64_t) skipped;          /* granules left out: somebody else's addresses */
+	_Atomic(uint64_t) closed_at;  /* an end of the reservation behind which is no room, or 0 */
+	_Atomic(uint64_t) slots_used; /* direct slots ever handed out */
+	struct stack slots_free;      /* those handed back */
 	/* Where to begin a search; a wrong value costs density, nothing else. */
 	_Atomic(uint32_t) hints[ARENA_HINTS];
 
@@ -113,9 +129,9 @@ struct arena {
 	_Atomic(uint64_t) peak; /* highest used, direct ones included, in granules */
 	_Atomic(uint64_t) alloc_calls;
 	_Atomic(uint64_t) move_calls;
-	_Atomic(uint64_t) moved; /* STAMP_HEAD marks */
+	_Atomic(uint64_t) moved;        /* STAMP_HEAD marks */
 	_Atomic(uint64_t) move_regrets; /* moved runs that were freed again */
-	_Atomic(uint64_t) lost;  /* used granules that can never be freed: a refused repair */
+	_Atomic(uint64_t) lost; /* used granules that can never be freed: a refused repair */
 	_Atomic(uint64_t) direct_granules;
 	_Atomic(uint64_t) direct_runs;
 
@@ -125,6 +141,8 @@ struct arena {
 	_Atomic(uint32_t) tick_calls;         /* lossy */
 	_Atomic(uint32_t) move_refusals;      /* by the kernel */
 	struct janitor janitor;
+	/* For each ARENA_RECORD_STEP direct slots, whether their records are accessible. */
+	_Atomic(uint8_t) slot_steps[ARENA_SLOTS_MOST / ARENA_RECORD_STEP];
 };
 
 /* arena.c */
@@ -146,10 +164,39 @@ struct arena *arena_need(void);
 size_t arena_grow(struct arena *a, uint64_t frontier, size_t n, size_t align, size_t align_offset);
 /* Moves the frontier to `end` at least, leaving what is new free; true when it is there. */
 bool arena_grow_to(struct arena *a, uint64_t end);
+/* Makes the records of [from, to) accessible, the rest of a step of records included; 0 or -ENOMEM. */
+int arena_commit_records(struct arena *a, size_t from, size_t to);
 /* Lets the inline look-ups reach as far as records are accessible with this frontier. */
 void arena_note_reach(const struct arena *a, uint64_t frontier);
 /* Makes the first chunk free, before the arena is published; its pages are committed already. */
 void arena_grow_first(struct arena *a, size_t n);
+
+/* reserve.c */
+
+/* Exempts reserved addresses from huge pages, and names them. */
+void reserve_dress(char *base, size_t bytes);
+/* Reserves exactly this range and dresses it, so that it becomes one mapping with its neighbours. */
+int reserve_range(char *base, size_t bytes);
+/*
+ * Makes sure that [0, need) is reserved but for what was left out. -EEXIST: something else is mapped
+ * there. -ENOMEM: the system refuses.
+ */
+int reserve_extend(struct arena *a, size_t need);
+/*
+ * After -EEXIST: moves the frontier behind what is in the way. -EAGAIN: it has moved, by us or by
+ * another thread. -ENOMEM: there is no room, or the system refuses.
+ */
+int reserve_jump(struct arena *a);
+/* Makes sure that records are reserved for n granules; 0 or -ENOMEM. */
+int reserve_records(struct arena *a, size_t n);
+
+/* place.c */
+
+/*
+ * Chooses an address for granule 0, with `below` bytes of room below it and `above` bytes from it on
+ * that are probably free; another one for each attempt. 0: there is no such place.
+ */
+uintptr_t place_choose(size_t below, size_t above, unsigned attempt);
 
 /* run.c */
 
@@ -172,6 +219,9 @@ void direct_free(struct arena *a, char *base, size_t n);
 bool direct_extend(struct arena *a, char *base, size_t old_n, size_t new_n);
 void direct_shrink(struct arena *a, char *base, size_t old_n, size_t new_n);
 int direct_move(struct arena *a, char *base, size_t old_n, size_t new_n, struct page_run *ret_run);
+
+/* Whether the records of the slot's step are accessible. */
+bool direct_slots_open(struct arena *a, size_t slot);
 
 /* map.c: which direct slot an address outside the arena belongs to. */
 
@@ -248,6 +298,49 @@ static inline uint64_t balance_used(uint64_t balance)
 static inline uint64_t balance_dirty(uint64_t balance)
 {
 	return balance >> 32;
+}
+
+static inline size_t min_size(size_t x, size_t y)
+{
+	return x < y ? x : y;
+}
+
+static inline uint64_t ends_make(uint64_t frontier, uint64_t reserved)
+{
+	return reserved << 32 | frontier;
+}
+
+/* Granules committed, or skipped. */
+static inline uint64_t ends_frontier(uint64_t ends)
+{
+	return (uint32_t)ends;
+}
+
+/* Granules reserved, or skipped; not below the frontier. */
+static inline uint64_t ends_reserved(uint64_t ends)
+{
+	return ends >> 32;
+}
+
+static inline uint64_t ends_get(struct arena *a)
+{
+	/* [page.2] acq: what lies below the frontier is accessible; pairs with frontier_publish(),
+	 * publish() and jump_to(). */
+	return a_load_acq(&a->ends);
+}
+
+/* The frontier, for those who need nothing of what lies below. */
+static inline uint64_t arena_frontier(const struct arena *a)
+{
+	return ends_frontier(a_load_rlx(&a->ends));
+}
+
+/* Granules come in such units, so that their records fill pages whatever the page size. */
+static inline size_t arena_unit(void)
+{
+	size_t unit = os_facts()->page_bytes >> PAGE_RECORD_SHIFT;
+
+	return unit < ARENA_CHUNK_GRANULES ? ARENA_CHUNK_GRANULES : unit;
 }
 
 static inline char *arena_address(const struct arena *a, size_t pos)

@@ -7,7 +7,8 @@
  * Synchronization   all of them beside each other; one run is handled by its owner alone
  * Linearization     a slot is taken by the CAS of `slots_free` or of `slots_used`; a run is born and
  *                   freed by its entry in the map
- * Ordering          [page.3] publishes that the records below `slots_used` are accessible
+ * Ordering          [page.3] publishes that the records of slots below `slots_used` are accessible, but
+ *                   for steps that were left out
  * Progress          lock-free
  * Reclamation       records of slots are type-stable; slots are reused
  */
@@ -15,34 +16,78 @@
 
 #include <errno.h>
 
+enum {
+	/* Looks at a step of slots that is taken before it is left out; see reserve.c. */
+	SLOTS_TRIES = 16,
+};
+
 static _Atomic(uint32_t) *slot_link(uint32_t slot)
 {
 	return &arena_get()->slot_links[slot];
 }
 
-/* Records of slots are made accessible in steps of as many as fill pages of any size. */
-static int commit_slots(struct arena *a, size_t first)
+bool direct_slots_open(struct arena *a, size_t slot)
 {
-	size_t end = a->granules + first + ARENA_RECORD_STEP;
-
-	return os_commit((char *)a - (end << PAGE_RECORD_SHIFT),
-		(size_t)ARENA_RECORD_STEP << PAGE_RECORD_SHIFT);
+	/* [page.3] acq: the records are accessible; pairs with slots_open(). */
+	return a_load_acq(&a->slot_steps[slot / ARENA_RECORD_STEP]);
 }
 
-/* A slot that was never used before; UINT32_MAX when there is none or no memory for it. */
+/*
+ * Makes the records of a step of slots accessible. -EEXIST: something else is mapped there, or another
+ * thread is just at it. -ENOMEM: the system refuses.
+ */
+static int slots_open(struct arena *a, size_t first)
+{
+	size_t end = a->granules + first + ARENA_RECORD_STEP;
+	size_t bytes = (size_t)ARENA_RECORD_STEP << PAGE_RECORD_SHIFT;
+	char *low = (char *)a - (end << PAGE_RECORD_SHIFT);
+	int ret = a->is_whole ? 0 : reserve_range(low, bytes);
+
+	if (!ret && os_commit(low, bytes)) {
+		if (!a->is_whole)
+			(void)os_unmap(low, bytes);
+		ret = -ENOMEM;
+	}
+	/* [page.3] rel: publishes that the records are accessible; pairs with direct_slots_open(). */
+	if (!ret)
+		a_store_rel(&a->slot_steps[first / ARENA_RECORD_STEP], 1);
+	return ret == 0 || ret == -EEXIST ? ret : -ENOMEM;
+}
+
+/* The same, looking again a few times where another thread may be at it. */
+static int slots_need(struct arena *a, size_t first)
+{
+	int ret = -EEXIST;
+
+	for (unsigned tries = 0; ret == -EEXIST && tries < SLOTS_TRIES; tries++)
+		ret = direct_slots_open(a, first) ? 0 : slots_open(a, first);
+	return ret;
+}
+
+/*
+ * A slot that was never used before; UINT32_MAX when there is none or no memory for it. A step of
+ * slots whose place is taken is left out.
+ */
 static uint32_t slot_fresh(struct arena *a)
 {
 	/* [page.3] acq: records below are accessible; pairs with the CAS below. */
 	uint64_t used = a_load_acq(&a->slots_used);
+	uint64_t slot;
+	int ret;
 
 	do {
-		if (used >= a->slots)
-			return UINT32_MAX;
-		if (used % ARENA_RECORD_STEP == 0 && commit_slots(a, used))
+		slot = used;
+		ret = -EEXIST;
+		while (ret == -EEXIST && slot < a->slots) {
+			ret = slot % ARENA_RECORD_STEP ? 0 : slots_need(a, slot);
+			if (ret == -EEXIST)
+				slot += ARENA_RECORD_STEP;
+		}
+		if (ret)
 			return UINT32_MAX;
 		/* [page.3] acqrel: publishes that the step's records are accessible. */
-	} while (!a_cas_weak_acqrel(&a->slots_used, &used, used + 1));
-	return (uint32_t)used;
+	} while (!a_cas_weak_acqrel(&a->slots_used, &used, slot + 1));
+	return (uint32_t)slot;
 }
 
 static uint32_t slot_take(struct arena *a)
@@ -55,6 +100,17 @@ static uint32_t slot_take(struct arena *a)
 static void slot_give(struct arena *a, uint32_t slot)
 {
 	stack_push(&a->slots_free, slot, slot_link);
+}
+
+/*
+ * Whether a mapping lies where the arena may grow to: as good as impossible, since the arena lies where
+ * the kernel does not put mappings. It could not be told from the arena's runs.
+ */
+static bool in_arenas_way(const struct arena *a, const char *base, size_t n)
+{
+	uintptr_t end = (uintptr_t)base + (n << PAGE_GRANULE_SHIFT);
+
+	return end > a->base && (uintptr_t)base < a->base + (a->granules << PAGE_GRANULE_SHIFT);
 }
 
 static void account(struct arena *a, size_t n)
@@ -86,7 +142,7 @@ int direct_alloc(struct arena *a, size_t n, size_t align_bytes, struct page_run 
 	base = os_map(n << PAGE_GRANULE_SHIFT, align);
 	if (!base)
 		goto give_slot;
-	if (map_set(base, 0, n, slot))
+	if (in_arenas_way(a, base, n) || map_set(base, 0, n, slot))
 		goto give_base;
 	account(a, n);
 	a_add_rlx(&a->direct_runs, 1);
@@ -129,7 +185,7 @@ bool direct_extend(struct arena *a, char *base, size_t old_n, size_t new_n)
 		os_grow(base, old_bytes, new_n << PAGE_GRANULE_SHIFT))
 		return false;
 	account(a, new_n - old_n);
-	if (map_set(base, old_n, new_n, slot)) {
+	if (in_arenas_way(a, base, new_n) || map_set(base, old_n, new_n, slot)) {
 		unmap(a, base + old_bytes, new_n - old_n);
 		return false;
 	}
@@ -178,7 +234,7 @@ int direct_move(struct arena *a, char *base, size_t old_n, size_t new_n, struct 
 	if (slot == UINT32_MAX)
 		return -ENOMEM;
 	to = os_reserve(new_n << PAGE_GRANULE_SHIFT, PAGE_GRANULE_BYTES);
-	if (!to || map_set(to, 0, new_n, slot)) {
+	if (!to || in_arenas_way(a, to, new_n) || map_set(to, 0, new_n, slot)) {
 		if (to)
 			(void)os_unmap(to, new_n << PAGE_GRANULE_SHIFT);
 		slot_give(a, slot);

@@ -6,16 +6,11 @@
  * idempotent. One of them moves the frontier by compare-and-swap, and what it moved over is then
  * its to give away. If it stops before it has, others grow the arena beyond: what is lost is
  * addresses, not memory. Growth goes by steps because RLIMIT_DATA and strict overcommit charge for
- * what is accessible, used or not.
+ * what is accessible, used or not. The reservation (reserve.c) grows before it, by larger ones.
  */
 #include "arena.h"
 
 #include <errno.h>
-
-static size_t min_size(size_t a, size_t b)
-{
-	return a < b ? a : b;
-}
 
 /* Where the records of granules below `frontier` end; all up to there are accessible. */
 static size_t records_end(const struct arena *a, size_t frontier)
@@ -25,20 +20,27 @@ static size_t records_end(const struct arena *a, size_t frontier)
 	return min_size(end, a->granules);
 }
 
-/* Makes the granules [from, to) and their records accessible. */
-static int commit_range(struct arena *a, size_t from, size_t to)
+int arena_commit_records(struct arena *a, size_t from, size_t to)
 {
 	size_t records_from = records_end(a, from);
 	size_t records_to = records_end(a, to);
-	char *top = (char *)a;
-	int ret = 0;
+	int ret;
 
-	if (records_to > records_from)
-		ret = os_commit(top - (records_to << PAGE_RECORD_SHIFT),
-			(records_to - records_from) << PAGE_RECORD_SHIFT);
-	if (!ret)
-		ret = os_commit(arena_address(a, from), (to - from) << PAGE_GRANULE_SHIFT);
-	return ret;
+	if (records_to <= records_from)
+		return 0;
+	ret = reserve_records(a, records_to);
+	if (ret)
+		return ret;
+	return os_commit((char *)a - (records_to << PAGE_RECORD_SHIFT),
+		(records_to - records_from) << PAGE_RECORD_SHIFT);
+}
+
+/* Makes the granules [from, to) and their records accessible. */
+static int commit_range(struct arena *a, size_t from, size_t to)
+{
+	int ret = arena_commit_records(a, from, to);
+
+	return ret ? ret : os_commit(arena_address(a, from), (to - from) << PAGE_GRANULE_SHIFT);
 }
 
 /* The end of a step from `from` that reaches `need`. */
@@ -66,36 +68,49 @@ void arena_note_reach(const struct arena *a, uint64_t frontier)
 		;
 }
 
+/* Publishes the frontier, unless it is no longer at `from`; the reservation may grow meanwhile. */
+static bool frontier_publish(struct arena *a, uint64_t ends, size_t to)
+{
+	uint64_t from = ends_frontier(ends);
+
+	while (ends_frontier(ends) == from)
+		/* [page.2] acqrel: publishes that all below is accessible, records up to
+		 * records_end() included; pairs with ends_get(). */
+		if (a_cas_weak_acqrel(&a->ends, &ends, ends_make(to, ends_reserved(ends))))
+			return true;
+	return false;
+}
+
 /*
  * Moves the frontier from `from` to `need` or, if the system grants it, further. 0: what lies
  * between `from` and *ret_to is the caller's to give away. -EAGAIN: the frontier was elsewhere.
+ * -EEXIST: something else is mapped there.
  */
 static int frontier_move(struct arena *a, uint64_t from, size_t need, size_t *ret_to)
 {
-	uint64_t expected = from;
+	uint64_t ends;
 	size_t to;
+	int ret;
 
 	if (need > a->granules)
 		return -ENOMEM;
-	to = step_end(a, from, need);
+	ret = reserve_extend(a, need);
+	if (ret)
+		return ret;
+	ends = ends_get(a);
+	if (ends_frontier(ends) != from)
+		return -EAGAIN;
+	to = min_size(step_end(a, from, need), ends_reserved(ends));
 	if (commit_range(a, from, to)) {
 		if (to == need || commit_range(a, from, need))
 			return -ENOMEM;
 		to = need;
 	}
-	/* [page.2] acqrel: publishes that all below is accessible, records up to records_end()
-	 * included; pairs with frontier_get(). */
-	if (!a_cas_strong_acqrel(&a->frontier, &expected, to))
+	if (!frontier_publish(a, ends, to))
 		return -EAGAIN;
 	arena_note_reach(a, to);
 	*ret_to = to;
 	return 0;
-}
-
-static uint64_t frontier_get(struct arena *a)
-{
-	/* [page.2] acq: what lies below is accessible; pairs with frontier_move(). */
-	return a_load_acq(&a->frontier);
 }
 
 /* Makes granules free that the caller got by moving the frontier over them. */
@@ -107,7 +122,7 @@ static void give_new(struct arena *a, size_t from, size_t to)
 
 void arena_grow_first(struct arena *a, size_t n)
 {
-	a_store_rlx(&a->frontier, n);
+	a_store_rlx(&a->ends, ends_make(n, ends_reserved(a_load_rlx(&a->ends))));
 	give_new(a, 0, n);
 }
 
@@ -137,7 +152,7 @@ size_t arena_grow(struct arena *a, uint64_t frontier, size_t n, size_t align, si
 
 	/* The frontier that the caller saw before it searched is the one to move: if it moved
 	 * meanwhile there is something new to search. */
-	if (frontier != frontier_get(a))
+	if (frontier != ends_frontier(ends_get(a)))
 		return ARENA_AGAIN;
 	if (n > a->granules)
 		return BITMAP_NONE;
@@ -151,13 +166,15 @@ size_t arena_grow(struct arena *a, uint64_t frontier, size_t n, size_t align, si
 	}
 	if (tail)
 		(void)bitmap_put(&a->map, pos, tail);
+	if (ret == -EEXIST)
+		ret = reserve_jump(a);
 	return ret == -EAGAIN ? ARENA_AGAIN : BITMAP_NONE;
 }
 
 bool arena_grow_to(struct arena *a, uint64_t end)
 {
 	for (;;) {
-		uint64_t frontier = frontier_get(a);
+		uint64_t frontier = ends_frontier(ends_get(a));
 		size_t to;
 		int ret;
 		if (frontier >= end)

@@ -48,8 +48,7 @@ static bool refresh(char *base, size_t bytes)
 			return false;
 		return true;
 	}
-	(void)os_huge(base, bytes, false);
-	(void)os_name(base, bytes, "allod");
+	reserve_dress(base, bytes);
 	return true;
 }
 

@@ -100,7 +100,7 @@ size_t purge_some(struct arena *a, size_t *pos, size_t budget, int64_t epoch, bo
 	bool is_janitor)
 {
 	const struct purge p = { .epoch = epoch, .everything = everything };
-	size_t frontier = a_load_rlx(&a->frontier);
+	size_t frontier = arena_frontier(a);
 	size_t total = 0;
 	size_t run = 0;
 	size_t at = *pos;

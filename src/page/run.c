@@ -42,7 +42,7 @@ size_t run_take(struct arena *a, size_t n, size_t align, size_t align_offset)
 	if (n > a->granules)
 		return BITMAP_NONE;
 	do {
-		uint64_t frontier = a_load_rlx(&a->frontier);
+		uint64_t frontier = arena_frontier(a);
 		uint32_t start = align == 1 ? a_load_rlx(hint) : 0;
 		pos = bitmap_take(&a->map, n, align, align_offset, start);
 		if (pos == BITMAP_NONE)
@@ -197,7 +197,7 @@ void page_free(char *base, size_t granules)
  */
 static bool take_behind(struct arena *a, size_t from, size_t end)
 {
-	uint64_t frontier = a_load_rlx(&a->frontier);
+	uint64_t frontier = arena_frontier(a);
 	size_t run = 0;
 
 	if (bitmap_take_at(&a->map, from, end - from))

@@ -8,19 +8,23 @@ void page_stats(struct page_stats *ret_stats)
 {
 	struct arena *a = arena_get();
 	uint64_t balance;
+	uint64_t skipped;
 	uint64_t direct;
+	uint64_t ends;
 
 	memset(ret_stats, 0, sizeof(*ret_stats));
 	if (!a)
 		return;
 	balance = a_load_rlx(&a->balance);
 	direct = a_load_rlx(&a->direct_granules);
+	skipped = a_load_rlx(&a->skipped);
+	ends = a_load_rlx(&a->ends);
 	*ret_stats = (struct page_stats){
 		.arena_bytes = a->granules << PAGE_GRANULE_SHIFT,
-		.committed_bytes = (a_load_rlx(&a->frontier) + direct) << PAGE_GRANULE_SHIFT,
+		.reserved_bytes = (ends_reserved(ends) - skipped) << PAGE_GRANULE_SHIFT,
+		.committed_bytes = (ends_frontier(ends) - skipped + direct) << PAGE_GRANULE_SHIFT,
 		.metadata_bytes = a->metadata_bytes +
-			((a_load_rlx(&a->frontier) + a_load_rlx(&a->slots_used))
-				<< PAGE_RECORD_SHIFT),
+			((ends_frontier(ends) + a_load_rlx(&a->slots_used)) << PAGE_RECORD_SHIFT),
 		.used_bytes = (balance_used(balance) + direct) << PAGE_GRANULE_SHIFT,
 		.used_peak_bytes = a_load_rlx(&a->peak) << PAGE_GRANULE_SHIFT,
 		.dirty_bytes = balance_dirty(balance) << PAGE_GRANULE_SHIFT,
@@ -44,13 +48,17 @@ static void each_record(size_t from, size_t to, void (*fn)(void *record, void *a
 void page_record_each(void (*fn)(void *record, void *arg), void *arg)
 {
 	struct arena *a = arena_get();
+	uint64_t used;
 
 	if (!a)
 		return;
-	/* [page.2] acq: the records below are accessible; pairs with frontier_move(). */
-	each_record(0, a_load_acq(&a->frontier), fn, arg);
-	/* [page.3] acq: so are those of slots; pairs with slot_fresh(). */
-	each_record(a->granules, a->granules + a_load_acq(&a->slots_used), fn, arg);
+	each_record(0, ends_frontier(ends_get(a)), fn, arg);
+	used = a_load_rlx(&a->slots_used);
+	for (size_t first = 0; first < used; first += ARENA_RECORD_STEP) {
+		size_t end = first + ARENA_RECORD_STEP < used ? first + ARENA_RECORD_STEP : used;
+		if (direct_slots_open(a, first))
+			each_record(a->granules + first, a->granules + end, fn, arg);
+	}
 }
 
 bool page_check(void)
@@ -65,14 +73,14 @@ bool page_check(void)
 	if (!a || !a->granules)
 		return true;
 	balance = a_load_rlx(&a->balance);
-	frontier = a_load_rlx(&a->frontier);
+	frontier = arena_frontier(a);
 	for (size_t i = 0; i < frontier; i++) {
 		bool is_free = bitmap_is_free(&a->map, i);
 		free += is_free;
 		dirty += is_free && (stamp_get(a, i) & STAMP_EPOCH);
 		heads += (stamp_get(a, i) & STAMP_HEAD) != 0;
 	}
-	return free + balance_used(balance) == frontier && free == bitmap_free_count(&a->map) &&
-		dirty == balance_dirty(balance) && heads == a_load_rlx(&a->moved) &&
-		bitmap_check(&a->map);
+	return free + balance_used(balance) + a_load_rlx(&a->skipped) == frontier &&
+		free == bitmap_free_count(&a->map) && dirty == balance_dirty(balance) &&
+		heads == a_load_rlx(&a->moved) && bitmap_check(&a->map);
 }

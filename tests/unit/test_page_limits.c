@@ -161,6 +161,41 @@ TEST(address_space_limit_at_birth_1m)
 	born_with_address_limit(1 * MIB, 0);
 }
 
+/* Allocates single granules until there are no more, and frees them. Returns their bytes. */
+static size_t fill_and_empty(void)
+{
+	static struct page_run runs[4096];
+	size_t n = 0;
+
+	while (n < 4096 && !page_alloc(1, 0, &runs[n]))
+		memset(runs[n++].base, 1, PAGE_GRANULE_BYTES);
+	for (size_t i = 0; i < n; i++)
+		page_free(runs[i].base, 1);
+	page_trim();
+	CHECK(page_check());
+	return n * PAGE_GRANULE_BYTES;
+}
+
+/* A limit that the program sets while it runs: the arena grows as far as that, and no further. */
+TEST_PLAIN(address_space_limit_after_the_start)
+{
+	size_t first, second;
+	void *p;
+
+	CHECK_EQ(page_init(), 0);
+	if (stats().reserved_bytes == stats().arena_bytes)
+		SKIP("a 47-bit address space, which the arena could choose its place in");
+	limit(RLIMIT_AS, status_bytes("VmSize") + 100 * MIB);
+	p = mmap(NULL, 99 * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(p != MAP_FAILED);
+	munmap(p, 99 * MIB);
+	first = fill_and_empty();
+	second = fill_and_empty();
+	test_note("got %zu KiB, then %zu KiB", first / 1024, second / 1024);
+	CHECK(first >= 150 * MIB && first <= 164 * MIB);
+	CHECK(second >= 150 * MIB && second <= 164 * MIB);
+}
+
 TEST(data_limit)
 {
 	struct page_run run, to;

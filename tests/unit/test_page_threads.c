@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { THREADS = 4, HELD = 24, STEPS = 6000 };
+enum { THREADS = 4, HELD = 24, STEPS = 6000, GROWERS = 8, GROWN = 24 };
 
 struct held {
 	char *base;
@@ -251,6 +251,63 @@ TEST_TIMEOUT(first_calls_race, 60)
 		int status = 0;
 		if (!pid) {
 			race_of_first_calls();
+			_exit(0);
+		}
+		CHECK_EQ(waitpid(pid, &status, 0), pid);
+		CHECK_EQ(status, 0);
+	}
+}
+
+/* Takes runs of 4 MiB and a mark in each, so that all threads come to the end of the reservation. */
+static void *grow_arena(void *arg)
+{
+	struct held *held = arg;
+
+	pthread_barrier_wait(&barrier);
+	for (size_t i = 0; i < GROWN; i++) {
+		struct page_run run;
+		CHECK_EQ(page_alloc(64, 0, &run), 0);
+		CHECK(run.zeroed);
+		held[i] = (struct held){ run.base, 64, a_add_rlx(&next_mark, 1) << 20 };
+		mark(&held[i]);
+		memset(page_record_of(run.base), (int)(i + 1), PAGE_RECORD_BYTES);
+	}
+	return NULL;
+}
+
+static void growth_race(void)
+{
+	static struct held held[GROWERS][GROWN];
+	pthread_t threads[GROWERS];
+	struct page_stats s;
+
+	CHECK_EQ(pthread_barrier_init(&barrier, NULL, GROWERS), 0);
+	for (size_t i = 0; i < GROWERS; i++)
+		CHECK_EQ(pthread_create(&threads[i], NULL, grow_arena, held[i]), 0);
+	for (size_t i = 0; i < GROWERS; i++)
+		pthread_join(threads[i], NULL);
+	page_stats(&s);
+	CHECK_EQ(s.used_bytes, GROWERS * GROWN * 64 * PAGE_GRANULE_BYTES);
+	CHECK_EQ(s.direct_runs, 0);
+	CHECK(page_check());
+	for (size_t i = 0; i < GROWERS; i++)
+		for (size_t k = 0; k < GROWN; k++) {
+			CHECK_EQ(*(char *)page_record_of(held[i][k].base), k + 1);
+			check_mark(&held[i][k], 64);
+			page_free(held[i][k].base, 64);
+		}
+	CHECK(page_check());
+}
+
+TEST_TIMEOUT(growth_races, 60)
+{
+	options.background = OPTION_BACKGROUND_OFF;
+	options.arena_bytes = (uint64_t)64 << 30;
+	for (int i = 0; i < 20; i++) {
+		pid_t pid = fork();
+		int status = 0;
+		if (!pid) {
+			growth_race();
 			_exit(0);
 		}
 		CHECK_EQ(waitpid(pid, &status, 0), pid);

@@ -2,8 +2,8 @@
 /*
  * page: memory in runs of 64 KiB granules.
  *
- * Owns one reserved range of addresses (the arena), of which a growing front part is committed, and
- * blocks mapped one by one (direct runs) for what the arena cannot serve. A freed run stays mapped
+ * Owns one range of addresses (the arena), of which a growing part is reserved and the front of that
+ * committed, and blocks mapped one by one (direct runs) for what the arena cannot serve. A freed run stays mapped
  * and is handed out again without a system call; memory that stays free for options.decay_ms is
  * given back to the kernel while its addresses are kept.
  *
@@ -57,7 +57,8 @@ struct page_run {
 };
 
 struct page_stats {
-	size_t arena_bytes;     /* addresses reserved for granules */
+	size_t arena_bytes;     /* addresses that granules may take up in the end */
+	size_t reserved_bytes;  /* of those, reserved so far */
 	size_t committed_bytes; /* made accessible so far */
 	size_t metadata_bytes; /* accessible bytes of records, bitmap and stamps (resident: less) */
 	size_t used_bytes;     /* handed out, direct runs included */
