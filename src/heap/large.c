@@ -29,6 +29,12 @@ void *large_alloc(size_t align, size_t size, bool *ret_zeroed)
 	if (page_alloc(granules_for(size ? size : 1), align, &run) != 0)
 		return NULL;
 	*ret_zeroed = run.zeroed;
+	/*
+	 * What was a slab holds the marks of its free blocks. The one that lies here would be copied with
+	 * the block's contents, and is a double free to see when it comes back to this address.
+	 */
+	if (!run.zeroed)
+		((struct block *)(void *)run.base)->key = 0;
 	return large_begin(&run);
 }
 

@@ -89,3 +89,25 @@ TEST_TIMEOUT(every_class_fills_several_slabs, 60)
 	}
 	check_all_given_back();
 }
+
+/*
+ * The mark of a free block lies in its memory when that becomes a large block. A program may copy what
+ * it never wrote, as realloc() does, and the mark may so come back to where it was made.
+ */
+TEST(a_mark_that_came_back_is_no_double_free)
+{
+	unsigned char *small = heap_alloc(20000);
+	unsigned char *other = heap_alloc(40000);
+	CHECK(small != NULL && other != NULL);
+	heap_free(small);
+	heap_free(other);
+	/* The first slab is given back now, and its run serves this. */
+	unsigned char *large = heap_alloc((size_t)5 * PAGE_GRANULE_BYTES);
+	CHECK_EQ(large, small);
+	unsigned char *copy = heap_resize(large, 100);
+	CHECK(copy != NULL);
+	unsigned char *back = heap_resize(copy, 20000);
+	CHECK_EQ(back, small);
+	heap_free(back);
+	heap_check();
+}
