@@ -29,6 +29,13 @@ static void check_place(const struct slab *slab, const void *p)
 		heap_fatal_invalid_free();
 }
 
+/* Aborts if the block is free already. */
+static void check_free(const struct slab *slab, const struct block *block)
+{
+	if (block_has_key(block) && slab_has_free(slab, block))
+		heap_fatal_double_free();
+}
+
 static void free_local(struct heap *heap, struct slab *slab, struct block *block)
 {
 	block->next = slab->free;
@@ -47,28 +54,14 @@ void heap_free_at_mark(struct heap *heap, struct slab *slab)
 	heap_leave(heap);
 }
 
-/* Frees into a slab that the heap holds. A block that looks free is looked for in the slab's lists. */
-static void free_held(struct heap *heap, struct slab *slab, struct block *block)
-{
-	if (block_is_free(slab, block, page_record_index(slab)) && slab_has_free(heap, slab, block))
-		heap_fatal_double_free();
-	free_local(heap, slab, block);
-}
-
 /*
  * Takes an open slab into which a block is freed: the next frees there need no atomic operation
- * then. Only if the thread allocates in this class, for else it would never use the memory; or if
- * the block looks free, since only who holds the slab can tell.
+ * then. Only if the thread allocates in this class, for else it would never use the memory.
  */
 static bool free_by_adopting(struct heap *heap, struct slab *slab, struct block *block)
 {
-	const bool suspect = block_has_key(block);
-	if (heap->current[a_load_rlx(&slab->class)] == NULL && !suspect)
+	if (heap->current[a_load_rlx(&slab->class)] == NULL || !slab_adopt(heap, slab))
 		return false;
-	if (!slab_adopt(heap, slab))
-		return false;
-	if (suspect && slab_has_free(heap, slab, block))
-		heap_fatal_double_free();
 	free_local(heap, slab, block);
 	slab_attach(heap, slab);
 	return true;
@@ -81,10 +74,14 @@ static bool free_by_own(struct slab *slab, struct block *block, uint64_t word)
 	if (heap == NULL)
 		return false;
 	bool done = true;
-	if (heap_touch(heap, slab))
-		free_held(heap, slab, block);
-	else
+	if (heap_touch(heap, slab)) {
+		if (block_is_free(slab, block, page_record_index(slab)))
+			check_free(slab, block);
+		free_local(heap, slab, block);
+	} else {
+		check_free(slab, block);
 		done = word_state(word) == SLAB_OPEN && free_by_adopting(heap, slab, block);
+	}
 	heap_leave(heap);
 	return done;
 }
@@ -94,8 +91,7 @@ static void free_remote(struct slab *slab, struct block *block)
 {
 	const unsigned class = a_load_rlx(&slab->class);
 	uint32_t owner = 0;
-	if (slab_was_just_freed(slab, block))
-		heap_fatal_double_free();
+	check_free(slab, block);
 	block->key = block_key(block);
 	const enum remote_result result = remote_push(slab, block, &owner);
 	slab_settle(slab, result, class, owner);

@@ -229,3 +229,37 @@ TEST(invalid_free_before_anything_else)
 {
 	CHECK_DEATH(heap_free(again(in_data)), SIGABRT, INVALID_FREE);
 }
+
+/*
+ * A block may look free and not be: realloc copies what the program never wrote, and so do programs. Such a
+ * block is looked for in the lists before the program is ended.
+ */
+static void *looking_free(size_t size)
+{
+	uintptr_t *p = allocate(size);
+	p[1] = -(uintptr_t)p;
+	return again(p);
+}
+
+TEST(what_looks_free_may_be_freed)
+{
+	for (size_t i = 0; i < SLAB_SIZES; i++) {
+		const size_t size = slab_sizes[i] < 16 ? 16 : slab_sizes[i];
+		void *kept = allocate(size);
+		heap_free(looking_free(size));
+		free_elsewhere(looking_free(size));
+		heap_free(kept);
+	}
+}
+
+TEST(what_looks_free_in_open_slabs_may_be_freed)
+{
+	enum { COUNT = 20000 };
+	static void *blocks[COUNT];
+	for (size_t i = 0; i < COUNT; i++)
+		blocks[i] = looking_free(48);
+	for (size_t i = 0; i < COUNT; i += 2)
+		heap_free(blocks[i]);
+	for (size_t i = 1; i < COUNT; i += 2000)
+		free_elsewhere(blocks[i]);
+}

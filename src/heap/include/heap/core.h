@@ -95,6 +95,9 @@ static inline void heap_hook_freeing(void *p)
 		heap_hook_freeing_slow(p);
 }
 
+/* misuse.c: whether a block that looks free is in a free list of its slab, whosever that is. */
+bool slab_has_free(const struct slab *slab, const struct block *block);
+
 /* Ends the process: os_fatal() with "allod: …". */
 _Noreturn void heap_fatal_corrupted(void);
 _Noreturn void heap_fatal_double_free(void);

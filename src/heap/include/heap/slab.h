@@ -32,7 +32,7 @@ struct block {
 	uintptr_t key;
 } __attribute__((may_alias));
 
-/* The negation of a block's address, which no program keeps in that block: the block is free. */
+/* The negation of its own address: a block that holds it is free, or by chance looks so (misuse.c). */
 static inline uintptr_t block_key(const struct block *block)
 {
 	return -(uintptr_t)block;
