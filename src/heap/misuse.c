@@ -37,7 +37,8 @@ __attribute__((no_sanitize("thread"))) static bool list_has(const struct slab *s
 __attribute__((no_sanitize("thread"))) bool slab_has_free(const struct slab *slab,
 	const struct block *block)
 {
-	const uint64_t word = a_load_rlx(&slab->word);
+	/* [heap.3] acq: the owner's heap is found below; pairs with remote_adopt(). */
+	const uint64_t word = a_load_acq(&slab->word);
 	const unsigned index = a_load_rlx(&slab->class);
 	const struct block *remote =
 		word_head(word) != 0 ? slab_block_at(slab, word_head(word) - 1) : NULL;

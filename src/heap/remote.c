@@ -148,9 +148,12 @@ bool remote_end(struct slab *slab, enum slab_state from)
 
 uint64_t remote_unlist(struct slab *slab)
 {
-	uint64_t word = a_load_rlx(&slab->word);
+	uint64_t word;
 	uint64_t next;
 	do {
+		/* [heap.3] acq: who reads an owner's id here finds its heap; pairs with remote_adopt(),
+		 * and with the push that made the count. */
+		word = a_load_acq(&slab->word);
 		ASSERT((word & WORD_LISTED) != 0);
 		const enum slab_state state = word_state(word);
 		const bool held = state == SLAB_OWNED || state == SLAB_OPEN;

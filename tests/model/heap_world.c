@@ -205,6 +205,25 @@ void set_up_late_heap(void)
 	make_busy();
 }
 
+/* A freed slab whose link is still with its class; the next heap is of a new chunk. */
+void set_up_stale_link(void)
+{
+	set_up_heaps();
+	blocks[4] = get(16);
+	for (int i = 0; i < 4; i++)
+		blocks[i] = get(32);
+	give(blocks[2]);
+	give(blocks[3]);
+	renew_heap();
+	become(2);
+	give(blocks[4]); /* what the new chunk will lie in */
+	give(blocks[0]);
+	give(blocks[1]);
+	while (heap_pool_count() % (PAGE_GRANULE_BYTES / HEAP_BYTES) != 0)
+		take_heap();
+	make_busy();
+}
+
 static bool any_stopped(void)
 {
 	for (int t = 0; t < EXPLORE_THREADS; t++)

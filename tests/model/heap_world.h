@@ -42,6 +42,7 @@ void set_up_idle_used(void);
 void set_up_two_listed(void);
 /* As set_up_open(), with one block freed; the next heap to be made is of a new chunk. */
 void set_up_late_heap(void);
+void set_up_stale_link(void);
 
 /*
  * The heap's invariants hold; and when everything is freed and every heap released, every slab has gone

@@ -180,6 +180,25 @@ static void run_late_heap(int t)
 	}
 }
 
+/* A popped link turns out to be that of a slab of a heap of a new chunk, with frees waiting. */
+static void run_stale_link(int t)
+{
+	void *p;
+	void *q;
+
+	if (t == 1) {
+		become(1);
+		get(32);
+		return;
+	}
+	a_store_rlx(&heap_self, &heap_none);
+	p = get(32);
+	q = get(32);
+	become(2);
+	give(p);
+	give(q);
+}
+
 /* A thread looks for idle heaps while one of a new chunk is made. */
 static void run_seize_late_heap(int t)
 {
@@ -306,6 +325,7 @@ static const struct explore_scenario scenarios[] = {
 	HEAP_SCENARIO(run_open_full_and_adopt, 2, set_up_wanted),
 	HEAP_SCENARIO(run_open_full, 2, set_up_wanted_full),
 	HEAP_SCENARIO(run_late_heap, 2, set_up_late_heap),
+	HEAP_SCENARIO(run_stale_link, 2, set_up_stale_link),
 	HEAP_SCENARIO(run_seize_late_heap, 2, set_up_late_heap),
 	HEAP_SCENARIO(run_seize_and_free, 2, set_up_idle),
 	HEAP_SCENARIO(run_seize_and_free_more, 2, set_up_idle_used),
