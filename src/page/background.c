@@ -86,19 +86,16 @@ static void janitor_main(void *arg)
 }
 
 /*
- * In a process that is not the one that the state speaks of (a child of a raw clone): the parent's
- * janitor is not ours. What it was purging stays out of use: in a child of vfork, who shares our
- * memory, it may still be at it.
+ * Whether the state speaks of this process. A child made without fork() does without a janitor and gives
+ * memory back by ticks: it may share our memory (vfork), and then the janitor, the stack it runs on and
+ * what it is purging are not the child's to touch.
  */
-static void forget_parents(struct arena *a)
+static bool is_ours(struct arena *a)
 {
-	int64_t owner = a_load_rlx(&a->janitor.owner_pid);
+	int64_t owner = 0;
 	int64_t self = os_pid();
 
-	if (owner == self || !a_cas_strong_rlx(&a->janitor.owner_pid, &owner, self) || !owner)
-		return;
-	os_task_fork_child(&a->janitor.task);
-	a_store_rlx(&a->janitor.claim, 0);
+	return a_cas_strong_rlx(&a->janitor.owner_pid, &owner, self) || owner == self;
 }
 
 static void janitor_start(struct arena *a, int64_t epoch)
@@ -115,7 +112,8 @@ __attribute__((cold, noinline)) void background_poke(struct arena *a, int64_t ep
 {
 	if (options.background == OPTION_BACKGROUND_OFF || epoch < a_load_rlx(&a->janitor.retry))
 		return;
-	forget_parents(a);
+	if (!is_ours(a))
+		return;
 	if (os_task_alive(&a->janitor.task)) {
 		a_store_rlx(&a->janitor.beat, epoch);
 		os_task_wake(&a->janitor.task);
