@@ -15,8 +15,9 @@
  *   a_fence_{acq,rel,acqrel,seq}()               a_signal_fence() orders against a signal handler
  *                                                on the same thread only
  *   a_pause()                                    a hint in a retry loop
- *   a_const(p)                                   a relaxed load of what no longer changes, which
- *                                                the compiler may fold into another instruction
+ *   a_const(p)                                   a relaxed load of what no longer changes, or of
+ *                                                which an old value does as well, which the
+ *                                                compiler may fold into another instruction
  *   a_data_read(p), a_data_write(p, v)           plain accesses that a protocol protects; the
  *                                                explorer checks them for races
  *
