@@ -27,6 +27,9 @@ enum {
 	DEATH_BYTES = 4096,
 };
 
+/* How much more time the long form has. */
+enum { LONG_SCALE = 30 };
+
 /* One page shared by the harness and its children. */
 struct report {
 	char skip_reason[256];
@@ -160,6 +163,18 @@ uint64_t test_random(uint64_t *state)
 	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
 	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
 	return z ^ (z >> 31);
+}
+
+static bool is_long(void)
+{
+	const char *text = getenv("TEST_LONG");
+
+	return text && *text && strcmp(text, "0") != 0;
+}
+
+unsigned test_count(unsigned usual, unsigned when_long)
+{
+	return is_long() ? when_long : usual;
 }
 
 bool test_death_begin(struct test_death *death)
@@ -340,6 +355,8 @@ static void set_up(void)
 
 	if (scale && atoi(scale) > 0)
 		timeout_scale = (unsigned)atoi(scale);
+	if (is_long())
+		timeout_scale *= LONG_SCALE;
 	setrlimit(RLIMIT_CORE, &no_core);
 	report = mmap(NULL, sizeof(*report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 		0);

@@ -7,7 +7,7 @@
  * any thread. Run `prog --list` for the names and `prog NAME…` for some of them.
  *
  * Environment: TEST_SEED fixes test_seed(); TEST_TIMEOUT_SCALE multiplies every time limit
- * (slow machines, sanitizers, valgrind).
+ * (slow machines, sanitizers, valgrind); TEST_LONG=1 selects the long form of test_count().
  */
 #pragma once
 
@@ -94,6 +94,12 @@ uint64_t test_seed(void);
 
 /* The next number of a splitmix64 sequence; start *state from test_seed(). */
 uint64_t test_random(uint64_t *state);
+
+/*
+ * How often a test repeats what it does: `usual`, or `when_long` in the long form, which has thirty
+ * times the time.
+ */
+unsigned test_count(unsigned usual, unsigned when_long);
 
 /* What the macros above expand to. */
 struct test_death {

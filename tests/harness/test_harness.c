@@ -71,3 +71,13 @@ TEST(random_repeats_from_its_seed)
 	CHECK(test_random(&a) != test_random(&a));
 	CHECK_EQ(test_seed(), test_seed());
 }
+
+TEST(long_form_is_chosen_by_the_environment)
+{
+	unsetenv("TEST_LONG");
+	CHECK_EQ(test_count(3, 9), 3);
+	setenv("TEST_LONG", "0", 1);
+	CHECK_EQ(test_count(3, 9), 3);
+	setenv("TEST_LONG", "1", 1);
+	CHECK_EQ(test_count(3, 9), 9);
+}
