@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * burst LIVE BURST BURSTS PAUSE_MS IDLE_MS LAST_CALL: keeps LIVE bytes, allocates and frees BURST
- * bytes on top of them BURSTS times with a pause after each, and then does nothing for IDLE_MS.
- * LAST_CALL 1 makes one more call before memory is read: a block of 100 KiB, of a size that was not
- * used before, so that the allocator has to do more than take from a list at hand.
+ * burst LIVE BURST BURSTS PAUSE_MS IDLE_MS LAST_BYTES LAST_CALLS: keeps LIVE bytes, allocates and frees
+ * BURST bytes on top of them BURSTS times with a pause after each, and then does nothing for IDLE_MS.
+ * Unless LAST_BYTES is 0 it then allocates and frees a block of that size, LAST_CALLS times, before
+ * memory is read: what does an allocator that nothing runs for in the background make of a few calls?
  * Reports memory over what is live.
  */
 #include "workload.h"
@@ -30,6 +30,12 @@ static void empty(void **blocks, size_t count)
 		block_give(blocks[i]);
 }
 
+static void call(size_t bytes, size_t calls)
+{
+	for (size_t i = 0; bytes && i < calls; i++)
+		block_give(block_take(bytes));
+}
+
 int main(int argc, char **argv)
 {
 	size_t live = number_of(argc, argv, 1);
@@ -47,8 +53,7 @@ int main(int argc, char **argv)
 		sleep_ms(pause_ms);
 	}
 	sleep_ms(number_of(argc, argv, 5));
-	if (number_of(argc, argv, 6))
-		block_give(block_take(100 << 10));
+	call(number_of(argc, argv, 6), number_of(argc, argv, 7));
 	resident = resident_bytes();
 	report("resident_after_idle", (double)resident, "bytes");
 	report("resident_beyond_live", (double)resident - 1.1 * (double)live, "bytes");

@@ -138,7 +138,7 @@ struct arena {
 	alignas(64) _Atomic(uint64_t) purged; /* granules, sum */
 	_Atomic(uint64_t) purge_epoch;        /* last epoch in which ticks finished a round */
 	_Atomic(uint64_t) purge_cursor;       /* where the next tick goes on */
-	_Atomic(uint32_t) tick_calls;         /* lossy */
+	_Atomic(uint64_t) tick_ns;            /* when a tick last looked at the clock */
 	_Atomic(uint32_t) move_refusals;      /* by the kernel */
 	struct janitor janitor;
 	/* For each ARENA_RECORD_STEP direct slots, whether their records are accessible. */
@@ -268,6 +268,8 @@ static inline uint8_t purge_stamp(int64_t epoch)
  */
 size_t purge_some(struct arena *a, size_t *pos, size_t budget, int64_t epoch, bool everything,
 	bool is_janitor);
+/* Sets page_arena.watch as things stand. */
+void purge_watch(struct arena *a, int64_t epoch);
 
 /* background.c */
 

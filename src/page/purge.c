@@ -14,10 +14,11 @@
 #include "arena.h"
 
 enum {
-	/* Ticks look at the clock once in so many calls... */
-	TICK_CALLS = 64,
-	/* ...and give back 4 MiB at most: about a millisecond on a slow host. */
+	/* A tick gives back 4 MiB at most: 0.3 ms here, about a millisecond on a slow host... */
 	TICK_GRANULES = 2 * ARENA_CHUNK_GRANULES,
+	/* ...and 2 MiB more for each 2^20 ns since the one before, which is a seventh of that time. */
+	TICK_GRANULES_SHARE = ARENA_CHUNK_GRANULES,
+	TICK_SHARE_SHIFT = 20,
 };
 
 /* What a purge looks for. */
@@ -132,34 +133,68 @@ size_t page_trim(void)
 	return purge_some(a, &pos, SIZE_MAX, purge_now(a), true, false) << PAGE_GRANULE_SHIFT;
 }
 
+/*
+ * How much a tick may give back, so that no call of a busy program takes long, and the first one after
+ * a pause gives back all that fell due in it. Of callers that race each may reckon with the pause.
+ */
+static size_t tick_budget(struct arena *a, uint64_t now)
+{
+	uint64_t last = a_load_rlx(&a->tick_ns);
+
+	/* The clock is coarse: the line is written to some hundred times a second at most. */
+	if (last != now)
+		a_store_rlx(&a->tick_ns, now);
+	if (last >= now)
+		return TICK_GRANULES;
+	return TICK_GRANULES + ((now - last) >> TICK_SHARE_SHIFT) * TICK_GRANULES_SHARE;
+}
+
 /* One round of the ticks an epoch, spread over as many ticks as it takes. */
-static void tick_round(struct arena *a, int64_t epoch)
+static void tick_round(struct arena *a, int64_t epoch, size_t budget)
 {
 	uint64_t last = a_load_rlx(&a->purge_epoch);
-	size_t pos = a_load_rlx(&a->purge_cursor);
+	size_t from = a_load_rlx(&a->purge_cursor);
+	size_t pos = from;
+	size_t given;
 
 	/* Whoever sets the epoch does the work; others have nothing to do meanwhile. */
 	if (last == (uint64_t)epoch || !a_cas_strong_rlx(&a->purge_epoch, &last, (uint64_t)epoch))
 		return;
-	(void)purge_some(a, &pos, TICK_GRANULES, epoch, false, false);
+	given = purge_some(a, &pos, budget, epoch, false, false);
+	/* What lies before the place where an earlier round was left has become due since. */
+	if (!pos && from && given < budget) {
+		from = 0;
+		(void)purge_some(a, &pos, budget - given, epoch, false, false);
+	}
 	a_store_rlx(&a->purge_cursor, pos);
-	if (pos)
+	if (pos || from)
 		a_store_rlx(&a->purge_epoch, last);
+}
+
+void purge_watch(struct arena *a, int64_t epoch)
+{
+	uint32_t watch = balance_dirty(a_load_rlx(&a->balance)) >= BACKGROUND_DIRTY_GRANULES &&
+		!background_fresh(a, epoch);
+
+	if (a_load_rlx(&page_arena.watch) != watch)
+		a_store_rlx(&page_arena.watch, watch);
 }
 
 void page_tick(void)
 {
 	struct arena *a = arena_get();
-	uint32_t calls;
+	uint64_t now;
 	int64_t epoch;
+	size_t budget;
 
-	if (!a)
+	if (!a || !balance_dirty(a_load_rlx(&a->balance)))
 		return;
-	calls = a_load_rlx(&a->tick_calls);
-	a_store_rlx(&a->tick_calls, calls + 1);
-	if (calls % TICK_CALLS || !balance_dirty(a_load_rlx(&a->balance)))
+	now = os_now_ns();
+	epoch = (int64_t)(now >> a->epoch_shift);
+	budget = tick_budget(a, now);
+	if (a_load_rlx(&a->purge_epoch) == (uint64_t)epoch)
 		return;
-	epoch = purge_now(a);
 	if (!background_fresh(a, epoch))
-		tick_round(a, epoch);
+		tick_round(a, epoch, budget);
+	purge_watch(a, epoch);
 }

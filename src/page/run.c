@@ -94,8 +94,10 @@ static void give_plain(struct arena *a, size_t pos, size_t n)
 		stamp_set(a, pos + i, stamp);
 	run_put(a, pos, n, n);
 	if (balance_dirty(a_load_rlx(&a->balance)) >= BACKGROUND_DIRTY_GRANULES &&
-		!background_fresh(a, epoch))
+		!background_fresh(a, epoch)) {
 		background_poke(a, epoch);
+		purge_watch(a, epoch);
+	}
 }
 
 /* How many granules from pos on, of n, are like the first: all moved in, or none. */

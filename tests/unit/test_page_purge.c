@@ -37,10 +37,10 @@ static char *dirty(size_t granules)
 	return run.base;
 }
 
-/* Enough ticks for one to look at the clock, and for a round to be finished. */
+/* Enough ticks for a round to be finished. */
 static void tick(void)
 {
-	for (int i = 0; i < 64 * 100; i++)
+	for (int i = 0; i < 100; i++)
 		page_tick();
 }
 
@@ -138,17 +138,94 @@ TEST(ages_wrap_without_harm)
 	CHECK_EQ(stats().dirty_bytes, 0);
 }
 
-TEST(a_tick_does_little_at_a_time)
+TEST(the_first_tick_after_a_pause_gives_all_back)
 {
 	start(OPTION_BACKGROUND_OFF, 500);
-	dirty(1000);
-	mock_clock_advance(2 * SECOND_NS);
-	for (int i = 0; i < 64; i++)
-		page_tick();
-	CHECK_EQ(stats().purged_bytes, 64 * PAGE_GRANULE_BYTES);
-	tick();
+	page_tick();
+	dirty(4096);
+	page_tick();
+	CHECK_EQ(stats().dirty_bytes, 4096 * PAGE_GRANULE_BYTES);
+	mock_clock_advance(5 * SECOND_NS);
+	page_tick();
 	CHECK_EQ(stats().dirty_bytes, 0);
-	CHECK(mock_count(OS_CALL_DECOMMIT) <= 34);
+	CHECK_EQ(stats().purged_bytes, 4096 * PAGE_GRANULE_BYTES);
+	/* Whatever a chunk is: no call for each granule. */
+	CHECK(mock_count(OS_CALL_DECOMMIT) <= 4096 / 32 + 2);
+	CHECK(page_check());
+}
+
+TEST(a_tick_of_a_busy_program_gives_little_back)
+{
+	size_t before;
+	size_t most = 0;
+
+	start(OPTION_BACKGROUND_OFF, 500);
+	dirty(4000);
+	for (int i = 0; i < 2000 && stats().dirty_bytes; i++) {
+		mock_clock_advance(SECOND_NS / 1000);
+		for (int j = 0; j < 10; j++) {
+			before = stats().purged_bytes;
+			page_tick();
+			if (stats().purged_bytes - before > most)
+				most = stats().purged_bytes - before;
+		}
+	}
+	CHECK_EQ(stats().dirty_bytes, 0);
+	CHECK_EQ(most, 4 * MIB);
+}
+
+/* A round that was left in the middle; then what lies before that place becomes due. */
+TEST(a_tick_goes_round)
+{
+	struct page_run front;
+
+	start(OPTION_BACKGROUND_OFF, 500);
+	CHECK_EQ(page_alloc(100, 0, &front), 0);
+	dirty(100);
+	page_tick();
+	/* Due only just now, and a tick was a moment ago: 4 MiB of it. */
+	mock_clock_advance(SECOND_NS);
+	a_store_rlx(&arena_get()->tick_ns, os_now_ns());
+	page_tick();
+	CHECK_EQ(stats().dirty_bytes, 36 * PAGE_GRANULE_BYTES);
+	page_free(front.base, 100);
+	mock_clock_advance(5 * SECOND_NS);
+	page_tick();
+	CHECK_EQ(stats().dirty_bytes, 0);
+	CHECK(page_check());
+}
+
+TEST(short_paths_are_asked_to_tick_when_nobody_else_does)
+{
+	start(OPTION_BACKGROUND_OFF, 500);
+	dirty(127);
+	CHECK(!page_wants_ticks());
+	dirty(128);
+	CHECK(page_wants_ticks());
+	mock_clock_advance(2 * SECOND_NS);
+	page_tick();
+	CHECK(!page_wants_ticks());
+}
+
+TEST(short_paths_are_not_asked_while_there_is_a_janitor)
+{
+	start(OPTION_BACKGROUND_AUTO, 500);
+	dirty(1024);
+	CHECK(!page_wants_ticks());
+	/* It is stopped, or was killed. */
+	mock_clock_advance(2 * SECOND_NS);
+	dirty(1);
+	mock_fail_all_after(OS_CALL_TASK_START, 0);
+	os_task_fork_child(&arena_get()->janitor.task);
+	dirty(1024);
+	mock_clock_advance(3 * SECOND_NS);
+	dirty(1024);
+	CHECK(page_wants_ticks());
+	page_tick();
+	CHECK(page_wants_ticks());
+	mock_clock_advance(2 * SECOND_NS);
+	page_tick();
+	CHECK(!page_wants_ticks());
 }
 
 TEST(trim_gives_all_back_at_once)

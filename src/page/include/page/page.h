@@ -45,6 +45,7 @@ struct page_arena {
 	_Atomic(uintptr_t) base;    /* address of granule 0, 2 MiB aligned */
 	_Atomic(uintptr_t) bytes;   /* addresses from there on whose records are accessible */
 	_Atomic(uintptr_t) records; /* record 0; record i lies i records below it */
+	_Atomic(uint32_t) watch;    /* see page_wants_ticks(); a hint */
 };
 
 extern struct page_arena page_arena;
@@ -115,7 +116,12 @@ int page_move(char *base, size_t old_granules, size_t new_granules, struct page_
 /* Gives all free dirty memory back to the kernel now; returns how many bytes. */
 size_t page_trim(void);
 
-/* Called now and then from slow paths: gives back what is due. Cheap when nothing is. */
+/*
+ * Called from slow paths: gives back what is due, unless the janitor does. Reads a coarse clock when
+ * anything is dirty (6 ns), and does nothing else when nothing is due. The first call after a pause
+ * gives back all that fell due in it, up to 2 MiB for each millisecond of the pause; in a program that
+ * calls all the time a call gives back 4 MiB at most.
+ */
 void page_tick(void);
 
 /* Fills in a snapshot; the fields are read one by one, not at one instant. */
@@ -173,6 +179,15 @@ static inline uint32_t page_record_index(const void *record)
 static inline void *page_record_at(uint32_t index)
 {
 	return (void *)(a_load_rlx(&page_arena.records) - ((uintptr_t)index << PAGE_RECORD_SHIFT));
+}
+
+/*
+ * Whether much is dirty (8 MiB) and nobody but page_tick() gives it back: then shorter paths, that
+ * would not call it each time, should as well.
+ */
+static inline bool page_wants_ticks(void)
+{
+	return __builtin_expect(a_load_rlx(&page_arena.watch) != 0, 0);
 }
 
 /* Whether `p` lies in the arena; if not, it may still lie in a direct run. */
