@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * liballod.so loaded late, by dlopen(), and let go of; several copies of it in one process, beside the
- * preloaded library; and loading and unloading of other libraries meanwhile.
+ * The libraries loaded late, by dlopen(), and let go of; several copies in one process, beside the
+ * preloaded library, and blocks that go astray between them; loading and unloading of other libraries
+ * meanwhile.
  */
 #include <dlfcn.h>
 #include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -14,8 +18,8 @@
 
 #include "harness.h"
 
-#ifndef ALLOD_LIBRARY
-#error "ALLOD_LIBRARY is the path of liballod.so"
+#if !defined(ALLOD_LIBRARY) || !defined(ALLOD_PRELOAD)
+#error "the paths of liballod.so and liballod-malloc.so"
 #endif
 
 enum { THREADS = 3, COPIES = 3, CHURN = 150 };
@@ -37,18 +41,38 @@ static void *symbol(void *handle, const char *name)
 	return function;
 }
 
-static struct copy open_copy(bool apart)
+/* What is loaded, and the name of its malloc. */
+struct library {
+	const char *path;
+	const char *prefix;
+};
+
+static const struct library liballod = { ALLOD_LIBRARY, "allod_" };
+static const struct library liballod_malloc = { ALLOD_PRELOAD, "" };
+
+static void *function(const struct library *l, void *handle, const char *name)
+{
+	char full[64];
+	snprintf(full, sizeof full, "%s%s", l->prefix, name);
+	return symbol(handle, full);
+}
+
+static struct copy open_with(const struct library *l, Lmid_t namespace, int flags)
 {
 	struct copy c;
-	c.handle = apart ? dlmopen(LM_ID_NEWLM, ALLOD_LIBRARY, RTLD_NOW)
-			 : dlopen(ALLOD_LIBRARY, RTLD_NOW | RTLD_LOCAL);
+	c.handle = dlmopen(namespace, l->path, RTLD_NOW | flags);
 	if (c.handle == NULL)
 		test_fail(__FILE__, __LINE__, "%s", dlerror());
-	*(void **)&c.alloc = symbol(c.handle, "allod_malloc");
-	*(void **)&c.resize = symbol(c.handle, "allod_realloc");
-	*(void **)&c.release = symbol(c.handle, "allod_free");
-	*(void **)&c.usable_size = symbol(c.handle, "allod_malloc_usable_size");
+	*(void **)&c.alloc = function(l, c.handle, "malloc");
+	*(void **)&c.resize = function(l, c.handle, "realloc");
+	*(void **)&c.release = function(l, c.handle, "free");
+	*(void **)&c.usable_size = function(l, c.handle, "malloc_usable_size");
 	return c;
+}
+
+static struct copy open_copy(bool apart)
+{
+	return open_with(&liballod, apart ? LM_ID_NEWLM : LM_ID_BASE, RTLD_LOCAL);
 }
 
 static void *use(void *arg)
@@ -83,6 +107,7 @@ static void use_in_threads(struct copy *c)
 }
 
 static pthread_barrier_t step;
+static atomic_bool stop;
 
 /* Began before the library was there; ends after it was let go of. */
 static void *old_thread(void *arg)
@@ -95,14 +120,14 @@ static void *old_thread(void *arg)
 	return NULL;
 }
 
-TEST_TIMEOUT(loaded_late_and_let_go_of, 30)
+static void load_late(const struct library *l, int flags)
 {
 	pthread_t thread;
 	struct copy c;
 	pthread_barrier_init(&step, NULL, 2);
 	CHECK_EQ(pthread_create(&thread, NULL, old_thread, &c), 0);
 	pthread_barrier_wait(&step);
-	c = open_copy(false);
+	c = open_with(l, LM_ID_BASE, flags);
 	use_in_threads(&c);
 	pthread_barrier_wait(&step);
 	unsigned char *kept = c.alloc(100);
@@ -114,9 +139,86 @@ TEST_TIMEOUT(loaded_late_and_let_go_of, 30)
 	use_in_threads(&c);
 	pthread_barrier_wait(&step);
 	CHECK_EQ(pthread_join(thread, NULL), 0);
-	const struct copy again = open_copy(false);
+	const struct copy again = open_with(l, LM_ID_BASE, flags);
 	CHECK_EQ(again.alloc == c.alloc, true);
 	again.release(kept);
+}
+
+TEST_TIMEOUT(loaded_late_and_let_go_of, 30)
+{
+	load_late(&liballod, RTLD_LOCAL);
+}
+
+TEST_TIMEOUT(loaded_late_for_all_to_see, 30)
+{
+	load_late(&liballod, RTLD_GLOBAL);
+	CHECK(dlsym(RTLD_DEFAULT, "allod_malloc") != NULL);
+}
+
+/*
+ * The library for preloading, loaded late: who asks it by name gets its malloc, all others go on with
+ * the one that they have.
+ */
+static void load_malloc_late(int flags)
+{
+	void *const before = dlsym(RTLD_DEFAULT, "malloc");
+	void *kept = malloc(1000);
+	load_late(&liballod_malloc, flags);
+	CHECK_EQ(dlsym(RTLD_DEFAULT, "malloc"), before);
+	/* A library that comes after it allocates what the program frees. */
+	char *text = NULL;
+	int (*format)(char **text, const char *format, ...);
+	*(void **)&format = symbol(RTLD_DEFAULT, "asprintf");
+	CHECK_EQ(format(&text, "%d", 4711), 4);
+	free(text);
+	free(realloc(kept, 2000));
+}
+
+TEST_TIMEOUT(liballod_malloc_loaded_late, 30)
+{
+	load_malloc_late(RTLD_LOCAL);
+}
+
+TEST_TIMEOUT(liballod_malloc_loaded_late_for_all_to_see, 30)
+{
+	load_malloc_late(RTLD_GLOBAL);
+}
+
+/* Its threads are inside it, and their blocks live, when it is let go of. */
+static void *use_until_told(void *arg)
+{
+	const struct copy *c = arg;
+	while (!atomic_load(&stop))
+		use(arg);
+	return c->alloc(300);
+}
+
+static void let_go_of_while_used(const struct library *l)
+{
+	pthread_t threads[THREADS];
+	atomic_store(&stop, false);
+	struct copy c = open_with(l, LM_ID_BASE, RTLD_LOCAL);
+	for (unsigned i = 0; i < THREADS; i++)
+		CHECK_EQ(pthread_create(&threads[i], NULL, use_until_told, &c), 0);
+	use(&c);
+	for (unsigned i = 0; i < 20; i++) {
+		CHECK_EQ(dlclose(c.handle), 0);
+		CHECK(dlopen(l->path, RTLD_NOW | RTLD_LOCAL) != NULL);
+	}
+	CHECK_EQ(dlclose(c.handle), 0);
+	atomic_store(&stop, true);
+	for (unsigned i = 0; i < THREADS; i++) {
+		void *block;
+		CHECK_EQ(pthread_join(threads[i], &block), 0);
+		memset(block, 1, 300);
+		c.release(block);
+	}
+}
+
+TEST_TIMEOUT(let_go_of_while_threads_are_inside, 30)
+{
+	let_go_of_while_used(&liballod);
+	let_go_of_while_used(&liballod_malloc);
 }
 
 TEST_TIMEOUT(opened_and_closed_again_and_again, 30)
@@ -163,6 +265,27 @@ TEST_TIMEOUT(several_copies_in_one_process, 30)
 	free(mine);
 	for (unsigned i = 0; i < COPIES; i++)
 		copies[i].release(blocks[i]);
+}
+
+/* A block of one copy that is given to another is no block there, and told so at once. */
+TEST_TIMEOUT(a_block_of_another_copy_is_refused, 30)
+{
+	struct copy copies[COPIES];
+	for (unsigned i = 0; i < COPIES; i++)
+		copies[i] = open_copy(i > 0);
+	for (unsigned i = 0; i < COPIES; i++) {
+		const struct copy *other = &copies[(i + 1) % COPIES];
+		void *small = copies[i].alloc(100);
+		void *large = copies[i].alloc(3000000);
+		CHECK_DEATH(other->release(small), SIGABRT, "allod: invalid free\n");
+		CHECK_DEATH(other->release(large), SIGABRT, "allod: invalid free\n");
+		CHECK_DEATH(other->resize(small, 200), SIGABRT, "allod: invalid free\n");
+		copies[i].release(small);
+		copies[i].release(large);
+	}
+	void *mine = malloc(100);
+	CHECK_DEATH(copies[0].release(mine), SIGABRT, "allod: invalid free\n");
+	free(mine);
 }
 
 /* Libraries come and go, with the loader's own allocations, while threads allocate. */
