@@ -18,14 +18,14 @@
 static bool current_refill(struct heap *heap, struct slab *slab, bool *ret_fresh)
 {
 	*ret_fresh = false;
-	while (slab->free == NULL && !slab_collect(slab)) {
+	while (slab->free == BLOCK_END && !slab_collect(slab)) {
 		*ret_fresh = slab_carve(slab);
 		if (*ret_fresh)
 			break;
-		a_store_rlx(&slab->owner, 0);
+		a_store_rlx(&slab->owner, NULL);
 		if (remote_open_full(slab))
 			return false;
-		a_store_rlx(&slab->owner, heap->rest);
+		a_store_rlx(&slab->owner, heap);
 	}
 	return true;
 }
@@ -60,7 +60,9 @@ static __attribute__((noinline)) struct slab *current_ready(struct heap *heap, u
 			return NULL;
 		heap->current[class] = slab;
 		/* A slab of several granules that becomes empty is looked at: only one may stay. */
-		slab->mark = class < CLASS_FINE_COUNT || slab->magic != 0 ? UINT32_MAX : 0;
+		slab_set_mark(slab,
+			class < CLASS_FINE_COUNT || heap_classes[class].granules == 1 ? MARK_NEVER
+										      : 0);
 	}
 	return slab;
 }
@@ -73,14 +75,24 @@ static bool bin_refill(struct heap *heap, unsigned class)
 	if (slab == NULL)
 		return false;
 	heap->bin[class] = slab->free;
-	slab->free = NULL;
-	a_store_rlx(&slab->used, a_load_rlx(&slab->carved));
+	slab->free = BLOCK_END;
+	slab_set_used(slab, a_load_rlx(&slab->carved));
 	return true;
+}
+
+/* The first block of the slab's own list, which is not empty. */
+static inline void *slab_take(struct slab *slab)
+{
+	struct block *block = slab->free;
+	block_take(block);
+	slab->free = block->next;
+	slab_set_used(slab, slab_used(slab) + 1);
+	return block;
 }
 
 static void *fine_alloc(struct heap *heap, unsigned class)
 {
-	if (heap->bin[class] == NULL && !bin_refill(heap, class))
+	if (heap->bin[class] == BLOCK_END && !bin_refill(heap, class))
 		return NULL;
 	struct block *block = heap->bin[class];
 	block_take(block);
@@ -93,17 +105,15 @@ void *heap_alloc_class(struct heap *heap, unsigned class, bool *ret_zeroed)
 	if (class < CLASS_FINE_COUNT)
 		return fine_alloc(heap, class);
 	struct slab *slab = heap->current[class];
-	if (slab == NULL || slab->free == NULL) {
+	if (slab == NULL || slab->free == BLOCK_END) {
 		bool fresh;
 		slab = current_ready(heap, class, &fresh);
 		if (slab == NULL)
 			return NULL;
 		*ret_zeroed = fresh && slab->zeroed && heap_classes[class].batch == 1;
 	}
-	struct block *block = slab->free;
-	block_take(block);
-	slab->free = block->next;
-	a_store_rlx(&slab->used, a_load_rlx(&slab->used) + 1);
+	struct block *block = slab_take(slab);
+	block->next = NULL; /* with the key, all that it held if it reads as zero otherwise */
 	return block;
 }
 
@@ -121,10 +131,10 @@ static void *alloc_small(unsigned class, bool *ret_zeroed)
 /* Every allocation but the fast path; sets *ret_zeroed when the block is known to read as zero. */
 static void *alloc_any(size_t align, size_t size, bool *ret_zeroed)
 {
-	const size_t want = size > align ? size : align;
+	const size_t bytes = size_aligned(align, size);
 	unsigned class = 0;
-	if (want <= CLASS_BYTES_MAX && align <= PAGE_GRANULE_BYTES)
-		class = align <= HEAP_ALIGN_MIN ? class_of(want) : class_of_aligned(align, want);
+	if (bytes <= CLASS_BYTES_MAX && align <= PAGE_GRANULE_BYTES)
+		class = class_of(bytes);
 	if (size > HEAP_SIZE_MAX || heap_init() != 0) {
 		errno = ENOMEM;
 		return NULL;
@@ -144,22 +154,14 @@ static void *alloc_any(size_t align, size_t size, bool *ret_zeroed)
 static inline void *alloc_medium(size_t size)
 {
 	struct heap *heap = a_load_rlx(&heap_self);
-	const uint64_t rest = a_load_rlx(&heap->state);
 	if (size - CLASS_FINE_BYTES - 1 >= CLASS_BYTES_MAX - CLASS_FINE_BYTES ||
-		(uint32_t)rest != CLASS_FINE_COUNT)
+		a_load_rlx(&heap->limit) != CLASS_FINE_COUNT || a_load_rlx(&heap->freeing) != NULL)
 		return NULL;
-	a_store_rlx(&heap->state, HEAP_BUSY);
-	a_signal_fence();
+	heap_mark_inside(heap);
 	struct slab *slab = heap->current[class_of(size)];
-	struct block *block = slab != NULL ? slab->free : NULL;
-	if (block != NULL) {
-		block_take(block);
-		slab->free = block->next;
-		a_store_rlx(&slab->used, a_load_rlx(&slab->used) + 1);
-	}
-	a_signal_fence();
-	a_store_rlx(&heap->state, rest);
-	return block;
+	void *p = slab != NULL && slab->free != BLOCK_END ? slab_take(slab) : NULL;
+	heap_mark_at_rest(heap, false);
+	return p;
 }
 
 void *heap_alloc_slow(size_t size)
@@ -181,23 +183,30 @@ void *heap_alloc(size_t size)
 
 void *heap_alloc_zeroed(size_t size)
 {
-	const struct heap_delegate *libc = heap_delegated();
-	if (libc != NULL)
-		return libc->alloc_zeroed(size);
 	bool zeroed = false;
-	void *p = size <= CLASS_FINE_BYTES ? heap_malloc_fast(size) : alloc_medium(size);
-	if (p == NULL && size > CLASS_FINE_BYTES)
+	void *p = size <= CLASS_FINE_BYTES ? heap_malloc_try(size) : alloc_medium(size);
+	if (p == NULL) {
+		const struct heap_delegate *libc = heap_delegated();
+		if (libc != NULL)
+			return libc->alloc_zeroed(size);
 		p = alloc_any(HEAP_ALIGN_MIN, size, &zeroed);
+	}
 	return p == NULL || zeroed ? p : memset(p, 0, size);
 }
 
 void *heap_alloc_aligned(size_t align, size_t size)
 {
+	const size_t bytes = size_aligned(align, size);
+	void *p = NULL;
+	if (bytes <= CLASS_FINE_BYTES)
+		p = heap_malloc_try(bytes);
+	else if (align <= PAGE_GRANULE_BYTES)
+		p = alloc_medium(bytes);
+	if (p != NULL)
+		return p;
 	const struct heap_delegate *libc = heap_delegated();
 	if (libc != NULL)
 		return libc->alloc_aligned(align, size);
-	if (align <= HEAP_ALIGN_MIN)
-		return heap_malloc_fast(size);
 	bool zeroed = false;
 	return alloc_any(align, size, &zeroed);
 }

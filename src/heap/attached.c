@@ -13,7 +13,7 @@
 
 static bool slab_is_usable(const struct slab *slab)
 {
-	return slab->capacity - a_load_rlx(&slab->used) >= slab_threshold(slab);
+	return slab->capacity - slab_used(slab) >= slab_threshold(slab);
 }
 
 static void list_insert(struct slab_list *list, struct slab *slab, bool front)
@@ -55,7 +55,7 @@ static void lists_leave(struct heap *heap)
 static void attach(struct heap *heap, struct slab *slab)
 {
 	const bool usable = slab_is_usable(slab);
-	slab->mark = usable ? 0 : slab->capacity - slab_threshold(slab);
+	slab_set_mark(slab, usable ? 0 : slab->capacity - slab_threshold(slab));
 	slab->attached = true;
 	list_insert(&heap->attached[a_load_rlx(&slab->class)], slab, usable);
 	a_store_rlx(&heap->attached_count, a_load_rlx(&heap->attached_count) + 1);
@@ -67,12 +67,12 @@ static void detach(struct heap *heap, struct slab *slab)
 	list_remove(&heap->attached[a_load_rlx(&slab->class)], slab);
 	a_store_rlx(&heap->attached_count, a_load_rlx(&heap->attached_count) - 1);
 	slab->attached = false;
-	slab->mark = UINT32_MAX;
+	slab_set_mark(slab, MARK_NEVER);
 }
 
 void slab_attach(struct heap *heap, struct slab *slab)
 {
-	if (a_load_rlx(&slab->used) == 0) {
+	if (slab_used(slab) == 0) {
 		slab_destroy(slab);
 	} else if (lists_enter(heap)) {
 		attach(heap, slab);
@@ -90,7 +90,7 @@ static void spare_replace(struct heap *heap, struct slab *slab)
 	if (old == NULL || old == slab || !heap_holds(heap, old))
 		return;
 	const unsigned class = a_load_rlx(&old->class);
-	if (heap->current[class] != old || a_load_rlx(&old->used) != 0)
+	if (heap->current[class] != old || slab_used(old) != 0)
 		return;
 	heap->current[class] = NULL;
 	slab_destroy(old);
@@ -99,7 +99,7 @@ static void spare_replace(struct heap *heap, struct slab *slab)
 /* Moves an attached slab to where its `used` says; true if it left the list because it is empty. */
 static bool list_update(struct heap *heap, struct slab *slab)
 {
-	const bool empty = a_load_rlx(&slab->used) == 0;
+	const bool empty = slab_used(slab) == 0;
 	if (empty || (slab->mark != 0 && slab_is_usable(slab)))
 		detach(heap, slab);
 	if (!empty && !slab->attached)
@@ -110,7 +110,7 @@ static bool list_update(struct heap *heap, struct slab *slab)
 void slab_relieved(struct heap *heap, struct slab *slab)
 {
 	if (!slab->attached) {
-		if (slab->mark == 0 && a_load_rlx(&slab->used) == 0)
+		if (slab->mark == 0 && slab_used(slab) == 0)
 			spare_replace(heap, slab);
 		return;
 	}

@@ -36,7 +36,7 @@ static void links_add(struct links *links, uint32_t index)
 static uint32_t list_length(const struct slab *slab, struct seen *seen, const struct block *block)
 {
 	uint32_t count = 0;
-	for (; block != NULL; block = block->next) {
+	for (; block != BLOCK_END; block = block->next) {
 		const size_t offset = (size_t)((const char *)block - slab->base);
 		REQUIRE(offset % slab->bytes == 0);
 		const size_t index = offset / slab->bytes;
@@ -49,11 +49,6 @@ static uint32_t list_length(const struct slab *slab, struct seen *seen, const st
 	return count;
 }
 
-static bool heap_rests(const struct heap *heap)
-{
-	return heap->rest != 0 && a_load_rlx(&heap->state) == heap->rest;
-}
-
 static bool is_attached(const struct heap *heap, const struct slab *slab, unsigned class)
 {
 	const struct slab *at = heap->attached[class].first;
@@ -64,16 +59,16 @@ static bool is_attached(const struct heap *heap, const struct slab *slab, unsign
 
 static void check_owned(const struct slab *slab, uint64_t word, struct seen *seen, uint32_t remote)
 {
-	const struct heap *heap = heap_at(word_owner(word));
+	struct heap *heap = heap_at(word_owner(word));
 	const unsigned class = a_load_rlx(&slab->class);
 	const bool current = heap->current[class] == slab;
 	REQUIRE(remote == word_count(word));
-	if (!heap_rests(heap))
+	if (!heap_is_at_rest(heap))
 		return;
-	REQUIRE(a_load_rlx(&slab->owner) == heap->rest);
+	REQUIRE(a_load_rlx(&slab->owner) == heap);
 	REQUIRE(current != is_attached(heap, slab, class));
 	REQUIRE(slab->attached == !current);
-	const uint32_t used = a_load_rlx(&slab->used);
+	const uint32_t used = slab_used(slab);
 	const uint32_t local = list_length(slab, seen, slab->free);
 	const bool has_bin = current && class < CLASS_FINE_COUNT;
 	const uint32_t binned = has_bin ? list_length(slab, seen, heap->bin[class]) : 0;
@@ -94,14 +89,12 @@ static void check_slab(const struct slab *slab, uint64_t word)
 	REQUIRE(page_record_of(slab->base) == slab);
 	REQUIRE(a_load_rlx(&slab->carved) <= slab->capacity);
 	struct seen seen = { 0 };
-	const uint32_t head = word_head(word);
-	const uint32_t remote =
-		list_length(slab, &seen, head ? slab_block_at(slab, head - 1) : NULL);
+	const uint32_t remote = list_length(slab, &seen, word_list(slab, word));
 	if (word_state(word) == SLAB_OWNED) {
 		check_owned(slab, word, &seen, remote);
 		return;
 	}
-	REQUIRE(a_load_rlx(&slab->owner) == 0 && slab->free == NULL);
+	REQUIRE(a_load_rlx(&slab->owner) == NULL && slab->free == BLOCK_END);
 	REQUIRE(word_count(word) == remote + slab->capacity - a_load_rlx(&slab->carved));
 	REQUIRE(word_count(word) < slab->capacity);
 }
@@ -137,7 +130,7 @@ static void check_class(const struct heap *heap, unsigned class)
 {
 	const struct slab *current = heap->current[class];
 	REQUIRE(current == NULL || heap_holds(heap, current));
-	REQUIRE(class >= CLASS_FINE_COUNT || heap->bin[class] == NULL || current != NULL);
+	REQUIRE(class >= CLASS_FINE_COUNT || heap->bin[class] == BLOCK_END || current != NULL);
 	unsigned count = 0;
 	const struct slab *prev = NULL;
 	for (const struct slab *slab = heap->attached[class].first; slab; slab = slab->next) {
@@ -170,10 +163,10 @@ void heap_check(void)
 	for (unsigned class = 1; class < CLASS_COUNT; class ++)
 		check_stack(slab_available(class), &stacked, &listed);
 	for (uint32_t id = 1; id <= heap_pool_count(); id++) {
-		const struct heap *heap = heap_at(id);
+		struct heap *heap = heap_at(id);
 		check_stack(&heap->pending, &stacked, &listed);
-		REQUIRE(heap->bin[0] == NULL);
-		for (unsigned class = 1; heap_rests(heap) && class < CLASS_COUNT; class ++)
+		REQUIRE(heap->bin[0] == BLOCK_END);
+		for (unsigned class = 1; heap_is_at_rest(heap) && class < CLASS_COUNT; class ++)
 			check_class(heap, class);
 	}
 	REQUIRE(listed.count == stacked.count && listed.sum == stacked.sum);

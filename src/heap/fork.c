@@ -18,10 +18,9 @@ static void fork_child(void)
 	const uint32_t count = heap_pool_count();
 	for (uint32_t id = 1; id <= count; id++) {
 		struct heap *heap = heap_at(id);
-		const bool rests = heap->rest != 0 && !heap_is_busy(a_load_rlx(&heap->state));
-		if (heap == self || !rests || !a_load_rlx(&heap->active))
+		if (heap == self || !heap_is_at_rest(heap) || !a_load_rlx(&heap->active))
 			continue;
-		a_store_rlx(&heap->state, HEAP_BUSY);
+		heap_mark_inside(heap);
 		heap_release(heap);
 	}
 }

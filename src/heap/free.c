@@ -32,23 +32,28 @@ static void check_place(const struct slab *slab, const void *p)
 /* Aborts if the block is free already. */
 static void check_free(const struct slab *slab, const struct block *block)
 {
-	if (block_has_key(block) && slab_has_free(slab, block))
+	if (block->key == BLOCK_KEY && slab_has_free(slab, block))
 		heap_fatal_double_free();
 }
 
 static void free_local(struct heap *heap, struct slab *slab, struct block *block)
 {
-	block->next = slab->free;
-	block->key = block_key(block);
-	slab->free = block;
-	const uint32_t used = a_load_rlx(&slab->used) - 1;
-	a_store_rlx(&slab->used, used);
-	if (used == slab->mark)
+	block_put(slab, block);
+	if (slab_count_down(slab))
 		slab_relieved(heap, slab);
 }
 
 void heap_free_at_mark(struct heap *heap, struct slab *slab)
 {
+	if (a_load_rlx(&heap->limit) == 0) {
+		/* We are a signal handler that interrupted malloc: the lists are for later. */
+		heap->recheck = true;
+		/* [heap.7] rel: what was done to the slab is done; pairs with seize_slabs(). */
+		a_store_rel(&heap->freeing, NULL);
+		return;
+	}
+	a_store_rlx(&heap->limit, 0);
+	a_signal_fence();
 	slab_relieved(heap, slab);
 	page_tick();
 	heap_leave(heap);
@@ -75,7 +80,7 @@ static bool free_by_own(struct slab *slab, struct block *block, uint64_t word)
 		return false;
 	bool done = true;
 	if (heap_touch(heap, slab)) {
-		if (block_is_free(slab, block, page_record_index(slab)))
+		if (block_is_free(slab, block))
 			check_free(slab, block);
 		free_local(heap, slab, block);
 	} else {
@@ -92,7 +97,7 @@ static void free_remote(struct slab *slab, struct block *block)
 	const unsigned class = a_load_rlx(&slab->class);
 	uint32_t owner = 0;
 	check_free(slab, block);
-	block->key = block_key(block);
+	block->key = BLOCK_KEY;
 	const enum remote_result result = remote_push(slab, block, &owner);
 	slab_settle(slab, result, class, owner);
 	if (result == REMOTE_WHOLE)

@@ -94,9 +94,9 @@ static void adopted(struct heap *heap, struct slab *slab, struct block *list, ui
 {
 	slab->free = list;
 	slab->attached = false;
-	slab->mark = UINT32_MAX;
-	a_store_rlx(&slab->used, slab->capacity - count);
-	a_store_rlx(&slab->owner, heap->rest);
+	slab->mark = MARK_NEVER;
+	slab_set_used(slab, slab->capacity - count);
+	a_store_rlx(&slab->owner, heap);
 }
 
 /* Adopts an open slab whose link the caller has popped; in none of the heap's lists. */
@@ -115,17 +115,17 @@ static void collect_more(struct heap *heap, struct slab *slab)
 {
 	uint32_t count;
 	struct block *list = remote_collect(slab, &count);
-	if (list == NULL)
+	if (list == BLOCK_END)
 		return;
-	if (slab->free != NULL) {
+	if (slab->free != BLOCK_END) {
 		/* The shorter way: the remote frees that wait are about a threshold's worth. */
 		struct block *last = list;
-		while (last->next != NULL)
+		while (last->next != BLOCK_END)
 			last = last->next;
 		last->next = slab->free;
 	}
 	slab->free = list;
-	a_store_rlx(&slab->used, a_load_rlx(&slab->used) - count);
+	slab_set_used(slab, slab_used(slab) - count);
 	slab_relieved(heap, slab);
 }
 

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Whether a block that looks free is free. A block's key is made from its address, but a program may
- * copy it from memory that it never wrote (realloc does so for it), and by chance to where it means
- * something. So a key is a reason to look and never a proof: the lists are.
+ * Whether a block that looks free is free. A program may have copied a key from memory that it never
+ * wrote (realloc does so for it). So a key is a reason to look and never a proof: the lists are.
  *
  * The lists may be another thread's, which goes on with them: they are read as they are. Only addresses of
  * blocks of the slab are followed, whose memory stays mapped, and a link only if its block still has
@@ -27,7 +26,7 @@ __attribute__((no_sanitize("thread"))) static bool list_has(const struct slab *s
 		if (!is_block_of(slab, (const struct block *)list))
 			return false;
 		const struct block *next = list->next;
-		if (list->key != block_key((const struct block *)list))
+		if (list->key != BLOCK_KEY)
 			return false;
 		list = next;
 	}
@@ -40,9 +39,7 @@ __attribute__((no_sanitize("thread"))) bool slab_has_free(const struct slab *sla
 	/* [heap.3] acq: the owner's heap is found below; pairs with remote_adopt(). */
 	const uint64_t word = a_load_acq(&slab->word);
 	const unsigned index = a_load_rlx(&slab->class);
-	const struct block *remote =
-		word_head(word) != 0 ? slab_block_at(slab, word_head(word) - 1) : NULL;
-	if (list_has(slab, remote, block))
+	if (list_has(slab, word_list(slab, word), block))
 		return true;
 	if (word_state(word) != SLAB_OWNED)
 		return false;

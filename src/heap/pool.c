@@ -64,7 +64,9 @@ static struct heap *heap_make(void)
 	} while (!a_cas_weak_rel(&made, &index, index + 1));
 	struct heap *heap = heap_at(index + 1);
 	heap->id = index + 1;
-	a_store_rlx(&heap->state, HEAP_BUSY);
+	heap_mark_inside(heap);
+	for (unsigned class = 0; class < CLASS_FINE_COUNT; class ++)
+		heap->bin[class] = BLOCK_END;
 	return heap;
 }
 

@@ -29,9 +29,7 @@ enum remote_result remote_push(struct slab *slab, struct block *block, uint32_t 
 			return REMOTE_INVALID;
 		if (word_count(word) >= slab->capacity)
 			return REMOTE_INVALID;
-		struct block *link =
-			word_head(word) ? slab_block_at(slab, word_head(word) - 1) : NULL;
-		a_data_write(&block->next, link);
+		a_data_write(&block->next, word_list(slab, word));
 		whole = state == SLAB_OPEN && word_count(word) + 1 == slab->capacity;
 		next = whole ? word_freed(word) : word_with(slab, word, 1, head);
 		/* [heap.1] acqrel: publishes the block and its link; the last push of an open slab
@@ -54,13 +52,13 @@ struct block *remote_collect(struct slab *slab, uint32_t *ret_count)
 		ASSERT(word_state(word) == SLAB_OWNED);
 		if (word_head(word) == 0) {
 			*ret_count = 0;
-			return NULL;
+			return BLOCK_END;
 		}
 		next = word_make(SLAB_OWNED, word_owner(word), 0, 0) | (word & WORD_LISTED);
 		/* [heap.1] acq: takes the blocks that remote_push() published. */
 	} while (!a_cas_weak_acq(&slab->word, &word, next));
 	*ret_count = word_count(word);
-	return slab_block_at(slab, word_head(word) - 1);
+	return word_list(slab, word);
 }
 
 bool remote_adopt(struct slab *slab, uint32_t owner, bool holds_link, struct block **ret_list,
@@ -79,7 +77,7 @@ bool remote_adopt(struct slab *slab, uint32_t owner, bool holds_link, struct blo
 		 * [heap.3] rel: who reads the owner's id in remote_push() finds its heap by
 		 * heap_at(). */
 	} while (!a_cas_weak_acqrel(&slab->word, &word, next));
-	*ret_list = word_head(word) ? slab_block_at(slab, word_head(word) - 1) : NULL;
+	*ret_list = word_list(slab, word);
 	*ret_count = word_count(word);
 	return true;
 }
@@ -93,8 +91,8 @@ enum remote_result remote_open(struct slab *slab, struct block *first, struct bl
 	do {
 		ASSERT(word_state(word) == SLAB_OWNED);
 		uint32_t head = word_head(word);
-		if (first != NULL) {
-			a_data_write(&last->next, head ? slab_block_at(slab, head - 1) : NULL);
+		if (first != BLOCK_END) {
+			a_data_write(&last->next, word_list(slab, word));
 			head = slab_index_of(slab, first) + 1;
 		}
 		const uint64_t open =

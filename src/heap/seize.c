@@ -8,11 +8,11 @@
  * this file runs. Two claims, each of the form "I set, barrier, I look; you set, fence, you look":
  *   the lists   `seized` here, `listing` there. Seen listing: give up. Else the lists are ours
  *               until `seized` is taken back, and the thread keeps off them meanwhile.
- *   each slab   `owner` taken away here; there `state` is busy, with the name of the slab, before
- *               `owner` is looked at. Every later free sees that the slab is not the heap's and
- *               pushes to its word. The one slab that the state names may be under work: it stays.
- * linearization: remote_open() of each slab. ordering: the state's release and our acquire hand
- * over what the thread did to its slabs. progress: nobody waits; a thread stopped in here leaves
+ *   each slab   `owner` taken away here; there `freeing` names the slab before `owner` is looked
+ *               at. Every later free sees that the slab is not the heap's and pushes to its word.
+ *               The one slab that is named may be under work: it stays.
+ * linearization: remote_open() of each slab. ordering: the release of `freeing` and our acquire
+ * hand over what the thread did to its slabs. progress: nobody waits; a thread stopped in here leaves
  * the heap seized, and it works on without attached slabs. Where os_barrier() does not exist
  * nothing is taken.
  */
@@ -25,7 +25,7 @@
 
 static _Atomic(uint64_t) next_look_ns;
 
-static void set_owners(struct heap *heap, uint64_t owner)
+static void set_owners(struct heap *heap, struct heap *owner)
 {
 	for (unsigned class = 1; class < CLASS_COUNT; class ++) {
 		struct slab *slab = heap->attached[class].first;
@@ -46,7 +46,7 @@ static uint32_t open_list(struct heap *heap, struct slab_list *list, const struc
 			slab->next = NULL;
 			slab->prev = NULL;
 			*list = (struct slab_list){ slab, slab };
-			a_store_rlx(&slab->owner, heap->rest);
+			a_store_rlx(&slab->owner, heap);
 		} else {
 			slab->attached = false;
 			slab_open(slab);
@@ -66,14 +66,13 @@ static void open_all(struct heap *heap, const struct slab *touched)
 /* The lists are ours; takes the slabs' fields from the own thread, and opens them. */
 static bool seize_slabs(struct heap *heap)
 {
-	set_owners(heap, 0);
+	set_owners(heap, NULL);
 	if (os_barrier() != 0) {
-		set_owners(heap, heap->rest);
+		set_owners(heap, heap);
 		return false;
 	}
 	/* [heap.7] acq: sees all that the thread did to its slabs; pairs with heap_leave(). */
-	const uint64_t state = a_load_acq(&heap->state);
-	open_all(heap, heap_is_busy(state) ? page_record_at(heap_busy_index(state)) : NULL);
+	open_all(heap, heap_named(a_load_acq(&heap->freeing)));
 	return true;
 }
 

@@ -4,7 +4,8 @@
 #include "heap/core.h"
 #include "heap/fast.h"
 
-_Atomic(uintptr_t) heap_warm_granules = HEAP_WARM_GRANULES;
+const struct block heap_block_end;
+_Atomic(uintptr_t) heap_warm_records;
 
 /* Granules behind the first name their distance to it, so that any address finds its slab. */
 static void inner_begin(struct slab *slab, unsigned granules)
@@ -35,10 +36,10 @@ struct slab *slab_create(struct heap *heap, unsigned class)
 		return NULL;
 	struct slab *slab = page_record_of(run.base);
 	if (page_record_index(slab) >= HEAP_WARM_GRANULES)
-		a_store_rlx(&heap_warm_granules, 0);
-	slab->free = NULL;
-	a_store_rlx(&slab->used, 0);
-	slab->mark = UINT32_MAX;
+		a_store_rlx(&heap_warm_records, UINTPTR_MAX);
+	slab->free = BLOCK_END;
+	slab->mark = MARK_NEVER;
+	slab_set_used(slab, 0);
 	slab->magic = config->magic;
 	slab->bytes = config->bytes;
 	slab->base = run.base;
@@ -50,13 +51,13 @@ struct slab *slab_create(struct heap *heap, unsigned class)
 	a_store_rlx(&slab->granules, config->granules);
 	inner_begin(slab, config->granules);
 	remote_begin(slab, SLAB_OWNED, heap->id);
-	a_store_rlx(&slab->owner, heap->rest);
+	a_store_rlx(&slab->owner, heap);
 	return slab;
 }
 
 bool slab_carve(struct slab *slab)
 {
-	ASSERT(slab->free == NULL);
+	ASSERT(slab->free == BLOCK_END);
 	const uint32_t carved = a_load_rlx(&slab->carved);
 	uint32_t count = slab->capacity - carved;
 	if (count == 0)
@@ -69,35 +70,34 @@ bool slab_carve(struct slab *slab)
 	for (uint32_t i = 1; i < count; i++) {
 		struct block *next = (struct block *)(void *)((char *)block + slab->bytes);
 		block->next = next;
-		block->key = block_key(block);
+		block->key = BLOCK_KEY;
 		block = next;
 	}
-	/* Both are zero again once the block is taken: what was known to be zero stays so. */
-	block->next = NULL;
-	block->key = block_key(block);
+	block->next = BLOCK_END;
+	block->key = BLOCK_KEY;
 	a_store_rlx(&slab->carved, carved + count);
 	return true;
 }
 
 bool slab_collect(struct slab *slab)
 {
-	ASSERT(slab->free == NULL);
+	ASSERT(slab->free == BLOCK_END);
 	uint32_t count;
 	slab->free = remote_collect(slab, &count);
-	a_store_rlx(&slab->used, a_load_rlx(&slab->used) - count);
+	slab_set_used(slab, slab_used(slab) - count);
 	return count != 0;
 }
 
 void slab_open(struct slab *slab)
 {
 	const unsigned class = a_load_rlx(&slab->class);
-	const uint32_t count = slab->capacity - a_load_rlx(&slab->used);
+	const uint32_t count = slab->capacity - slab_used(slab);
 	struct block *first = slab->free;
 	struct block *last = first;
-	while (last != NULL && last->next != NULL)
+	while (last != BLOCK_END && last->next != BLOCK_END)
 		last = last->next;
-	slab->free = NULL;
-	a_store_rlx(&slab->owner, 0);
+	slab->free = BLOCK_END;
+	a_store_rlx(&slab->owner, NULL);
 	slab_settle(slab, remote_open(slab, first, last, count), class, 0);
 }
 
@@ -111,9 +111,9 @@ void slab_give_back(struct slab *slab)
 
 void slab_destroy(struct slab *slab)
 {
-	ASSERT(a_load_rlx(&slab->used) == 0);
-	a_store_rlx(&slab->owner, 0);
-	slab->free = NULL;
+	ASSERT(slab_used(slab) == 0);
+	a_store_rlx(&slab->owner, NULL);
+	slab->free = BLOCK_END;
 	remote_end(slab, SLAB_OWNED);
 	slab_give_back(slab);
 }

@@ -9,12 +9,24 @@
 
 #include "heap/core.h"
 
+/*
+ * Reads what its owner goes on changing: with `until` of before a new mark, or after, the sum may be
+ * anything for once.
+ */
+__attribute__((no_sanitize("thread"))) static uint32_t used_seen(const volatile struct slab *slab,
+	uint32_t capacity)
+{
+	const uint32_t used = slab->mark + slab->until;
+
+	return used <= capacity ? used : capacity;
+}
+
 /* Blocks of a slab that the program does not hold. */
 static uint32_t slab_free_blocks(const struct slab *slab, uint64_t word, uint32_t capacity)
 {
 	if (word_state(word) == SLAB_OPEN)
 		return word_count(word);
-	const uint32_t used = a_load_rlx(&slab->used);
+	const uint32_t used = used_seen(slab, capacity);
 	const uint32_t held = used > word_count(word) ? used - word_count(word) : 0;
 	return held < capacity ? capacity - held : 0;
 }
@@ -35,7 +47,7 @@ static void count_bins(struct heap_class_stats *rows)
 	if (heap == NULL)
 		return;
 	for (unsigned class = 1; class < CLASS_FINE_COUNT; class ++) {
-		for (const struct block *b = heap->bin[class]; b != NULL; b = b->next) {
+		for (const struct block *b = heap->bin[class]; b != BLOCK_END; b = b->next) {
 			rows[class].free_blocks++;
 			rows[class].used_blocks--;
 		}

@@ -14,8 +14,8 @@
 #include "heap/core.h"
 
 __thread _Atomic(struct heap *) heap_self = &heap_none;
-struct heap heap_none = { .state = HEAP_BUSY };
-struct heap heap_gone = { .state = HEAP_BUSY };
+struct heap heap_none = { .freeing = HEAP_INSIDE };
+struct heap heap_gone = { .freeing = HEAP_INSIDE };
 
 static pthread_key_t exit_key;
 static _Atomic(bool) exit_key_made;
@@ -76,7 +76,6 @@ static __attribute__((cold, noinline)) struct heap *enter_pooled(void)
 	struct heap *heap = heap_pool_take();
 	if (heap == NULL)
 		return NULL;
-	heap->rest = (uint64_t)heap->id << 32 | CLASS_FINE_COUNT;
 	/* A handler may just have made its heap the thread's: then ours is for one operation. */
 	struct heap *none = &heap_none;
 	if (a_cas_strong_rlx(&heap_self, &none, heap))
@@ -96,9 +95,7 @@ void heap_leave(struct heap *heap)
 		heap_release(heap);
 		return;
 	}
-	a_signal_fence();
-	/* [heap.7] rel: what was done inside is done; pairs with seize_slabs(). */
-	a_store_rel(&heap->state, heap->rest - (heap_is_hooked() ? CLASS_FINE_COUNT : 0));
+	heap_mark_at_rest(heap, heap_is_hooked());
 }
 
 /* Moves the blocks of the bin back to their slab, which is the current one. */
@@ -107,14 +104,14 @@ static void bin_return(struct heap *heap, unsigned class)
 	struct slab *slab = heap->current[class];
 	uint32_t count = 0;
 	struct block *next;
-	for (struct block *block = heap->bin[class]; block != NULL; block = next) {
+	for (struct block *block = heap->bin[class]; block != BLOCK_END; block = next) {
 		next = block->next;
 		block->next = slab->free;
 		slab->free = block;
 		count++;
 	}
-	heap->bin[class] = NULL;
-	a_store_rlx(&slab->used, a_load_rlx(&slab->used) - count);
+	heap->bin[class] = BLOCK_END;
+	slab_set_used(slab, slab_used(slab) - count);
 }
 
 /* Lets go of the current slab of a class. */

@@ -48,10 +48,9 @@ void release_many(size_t count)
 static void release_remotely(size_t count)
 {
 	struct heap *heap = a_load_rlx(&heap_self);
-	const uint64_t rest = a_load_rlx(&heap->state);
-	a_store_rlx(&heap->state, HEAP_BUSY);
+	heap_mark_inside(heap);
 	release_many(count);
-	a_store_rlx(&heap->state, rest);
+	heap_mark_at_rest(heap, false);
 }
 
 /* The operations: `prepare` runs untraced, `run` is stepped through. */
@@ -77,7 +76,7 @@ static void prepare_subject(void)
 static void prepare_refill(void)
 {
 	const struct heap *heap = own_heap();
-	while (heap->bin[class_of(FINE)] != NULL)
+	while (heap->bin[class_of(FINE)] != BLOCK_END)
 		hold(heap_alloc(FINE));
 }
 
@@ -88,8 +87,8 @@ static void fill_up(size_t size)
 	const unsigned class = class_of(size);
 	hold(heap_alloc(size));
 	const struct slab *slab = heap->current[class];
-	while ((class < CLASS_FINE_COUNT && heap->bin[class] != NULL) || slab->free != NULL ||
-		a_load_rlx(&slab->carved) < slab->capacity)
+	while ((class < CLASS_FINE_COUNT && heap->bin[class] != BLOCK_END) ||
+		slab->free != BLOCK_END || a_load_rlx(&slab->carved) < slab->capacity)
 		hold(heap_alloc(size));
 }
 

@@ -67,8 +67,7 @@ static struct heap *take_heap(void)
 	struct heap *heap = heap_pool_take();
 
 	EXPLORE_CHECK(heap != NULL);
-	heap->rest = (uint64_t)heap->id << 32 | CLASS_FINE_COUNT;
-	a_store_rlx(&heap->state, heap->rest);
+	heap_mark_at_rest(heap, false);
 	return heap;
 }
 

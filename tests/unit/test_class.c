@@ -109,7 +109,7 @@ TEST(aligned_classes_are_the_smallest_that_serve)
 {
 	for (size_t align = HEAP_ALIGN_MIN; align <= GRANULE; align *= 2) {
 		for (size_t size = align; size <= CLASS_BYTES_MAX; size += 48) {
-			const unsigned class = class_of_aligned(align, size);
+			const unsigned class = class_of(size_aligned(align, size));
 			CHECK(class > 0);
 			CHECK(bytes_of(class) >= size && bytes_of(class) % align == 0);
 			for (unsigned lower = class_of(size); lower < class; lower++)
@@ -126,8 +126,8 @@ TEST(aligned_classes_exist_up_to_the_largest)
 		for (size_t size = align; size <= CLASS_BYTES_MAX; size += 16) {
 			while (power < size)
 				power *= 2;
-			CHECK(bytes_of(class_of_aligned(align, size)) <= power);
+			CHECK(bytes_of(class_of(size_aligned(align, size))) <= power);
 		}
-		CHECK_EQ(class_of_aligned(align, CLASS_BYTES_MAX), CLASS_COUNT - 1);
+		CHECK_EQ(class_of(size_aligned(align, CLASS_BYTES_MAX)), CLASS_COUNT - 1);
 	}
 }

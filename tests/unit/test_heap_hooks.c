@@ -122,7 +122,7 @@ TEST(hooks_leave_a_thread_its_heap)
 	for (int i = 0; i < 1000; i++)
 		heap_free(heap_alloc(16 + (size_t)i));
 	CHECK_EQ(heap_pool_count(), 1);
-	CHECK(!heap_is_busy(a_load_rlx(&fixture_heap()->state)));
+	CHECK(heap_is_at_rest(fixture_heap()));
 	heap_check();
 }
 

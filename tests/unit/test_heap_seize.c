@@ -104,7 +104,7 @@ TEST(an_idle_heap_is_taken_from)
 	need_memory();
 	CHECK_EQ(a_load_rlx(&idle_heap->attached_count), 0);
 	for (size_t i = 0; i < SLABS; i++) {
-		CHECK(a_load_rlx(&idle_slab(i)->owner) != idle_heap->rest);
+		CHECK(a_load_rlx(&idle_slab(i)->owner) != idle_heap);
 		CHECK(!idle_slab(i)->attached);
 	}
 	/* From here on it is one of those slabs that serves. */
@@ -153,7 +153,7 @@ static void check_nothing_taken(void)
 {
 	CHECK_EQ(a_load_rlx(&idle_heap->attached_count), SLABS);
 	for (size_t i = 0; i < SLABS; i++) {
-		CHECK_EQ(a_load_rlx(&idle_slab(i)->owner), idle_heap->rest);
+		CHECK_EQ(a_load_rlx(&idle_slab(i)->owner), idle_heap);
 		CHECK(idle_slab(i)->attached);
 	}
 	CHECK_EQ(a_load_rlx(&idle_heap->seized), 0);
@@ -233,10 +233,10 @@ TEST(the_slab_that_a_thread_stopped_at_stays)
 		need_memory();
 	}
 	CHECK_EQ(a_load_rlx(&idle_heap->attached_count), 1);
-	CHECK_EQ(a_load_rlx(&slab->owner), idle_heap->rest);
+	CHECK_EQ(a_load_rlx(&slab->owner), idle_heap);
 	CHECK_EQ(idle_heap->attached[class_of(SMALL)].first, slab);
 	for (size_t i = 0; i < SLABS; i++)
-		CHECK(i == 3 || a_load_rlx(&idle_slab(i)->owner) != idle_heap->rest);
+		CHECK(i == 3 || a_load_rlx(&idle_slab(i)->owner) != idle_heap);
 	heap_check();
 	peer_run(&peer, leave_heap, NULL);
 	heap_check();
@@ -262,7 +262,7 @@ TEST(a_thread_works_on_while_its_lists_are_seized)
 	struct slab *slab = idle_slab(2);
 	a_store_rlx(&idle_heap->seized, 1);
 	peer_run(&peer, empty_one_slab, &idle_blocks[2 * CAPACITY]);
-	CHECK_EQ(a_load_rlx(&slab->used), 0);
+	CHECK_EQ(slab_used(slab), 0);
 	CHECK(slab->attached && idle_heap->recheck);
 	heap_check();
 	const size_t granules = fixture_granules();

@@ -69,8 +69,8 @@ TEST(a_slab_is_carved_by_batches)
 	const struct slab *slab = fixture_slab(blocks[0]);
 	CHECK_EQ(a_load_rlx(&slab->carved), SMALL_BATCH);
 	/* Blocks in the bin count as used. */
-	CHECK_EQ(a_load_rlx(&slab->used), SMALL_BATCH);
-	CHECK_EQ(a_load_rlx(&slab->owner), fixture_heap()->rest);
+	CHECK_EQ(slab_used(slab), SMALL_BATCH);
+	CHECK_EQ(a_load_rlx(&slab->owner), fixture_heap());
 	alloc_range(1, SMALL_BATCH, SMALL);
 	CHECK_EQ(a_load_rlx(&slab->carved), SMALL_BATCH);
 	alloc_range(SMALL_BATCH, SMALL_BATCH + 1, SMALL);
@@ -86,15 +86,15 @@ TEST(freed_blocks_are_used_before_new_ones_are_carved)
 	fixture_start();
 	alloc_range(0, SMALL_BATCH, SMALL);
 	const struct slab *slab = fixture_slab(blocks[0]);
-	CHECK(fixture_heap()->bin[class_of(SMALL)] == NULL);
+	CHECK(fixture_heap()->bin[class_of(SMALL)] == BLOCK_END);
 	heap_free(blocks[7]);
 	heap_free(blocks[9]);
-	CHECK_EQ(a_load_rlx(&slab->used), SMALL_BATCH - 2);
+	CHECK_EQ(slab_used(slab), SMALL_BATCH - 2);
 	heap_check();
 	CHECK_EQ(heap_alloc(SMALL), blocks[9]);
 	/* The whole list went into the bin. */
 	CHECK_EQ(fixture_heap()->bin[class_of(SMALL)], blocks[7]);
-	CHECK_EQ(a_load_rlx(&slab->used), SMALL_BATCH);
+	CHECK_EQ(slab_used(slab), SMALL_BATCH);
 	heap_check();
 	CHECK_EQ(heap_alloc(SMALL), blocks[7]);
 	CHECK_EQ(a_load_rlx(&slab->carved), SMALL_BATCH);
@@ -117,9 +117,9 @@ TEST(a_free_adopts_an_open_slab)
 	struct slab *slab = full_slab();
 	heap_free(blocks[0]);
 	CHECK_EQ(fixture_state(slab), SLAB_OWNED);
-	CHECK_EQ(a_load_rlx(&slab->owner), fixture_heap()->rest);
+	CHECK_EQ(a_load_rlx(&slab->owner), fixture_heap());
 	CHECK(slab->attached);
-	CHECK_EQ(a_load_rlx(&slab->used), SMALL_CAPACITY - 1);
+	CHECK_EQ(slab_used(slab), SMALL_CAPACITY - 1);
 	CHECK_EQ(slab->mark, SMALL_CAPACITY - SMALL_THRESHOLD);
 	heap_check();
 	free_range(1, SMALL_THRESHOLD - 1);
@@ -226,7 +226,7 @@ TEST(an_open_slab_is_listed_for_all_at_the_threshold)
 	peer_run(&peer, peer_alloc_one, &p);
 	CHECK_EQ(fixture_slab(p), slab);
 	CHECK_EQ(fixture_state(slab), SLAB_OWNED);
-	CHECK(a_load_rlx(&slab->owner) != fixture_heap()->rest);
+	CHECK(a_load_rlx(&slab->owner) != fixture_heap());
 	CHECK(!is_listed(slab));
 	CHECK_EQ(fixture_granules(), 2);
 	heap_check();
@@ -375,7 +375,7 @@ TEST(a_busy_heap_is_left_alone)
 	fixture_start();
 	alloc_range(0, 1, SMALL);
 	struct heap *heap = fixture_heap();
-	a_store_rlx(&heap->state, HEAP_BUSY);
+	heap_mark_inside(heap);
 	void *p = heap_alloc(SMALL);
 	void *q = heap_alloc(SMALL);
 	CHECK(p != NULL && fixture_slab(p) != fixture_slab(blocks[0]));
@@ -385,7 +385,7 @@ TEST(a_busy_heap_is_left_alone)
 	heap_free(blocks[0]);
 	CHECK_EQ(word_count(a_load_rlx(&fixture_slab(blocks[0])->word)), 1);
 	heap_check();
-	a_store_rlx(&heap->state, heap->rest);
+	heap_mark_at_rest(heap, false);
 	heap_free(q);
 	fixture_check_empty();
 }

@@ -128,7 +128,7 @@ static uint64_t blocks_in_bins(const struct heap *heap)
 {
 	uint64_t count = 0;
 	for (unsigned class = 1; class < CLASS_FINE_COUNT; class ++) {
-		for (const struct block *b = heap->bin[class]; b != NULL; b = b->next)
+		for (const struct block *b = heap->bin[class]; b != BLOCK_END; b = b->next)
 			count++;
 	}
 	return count;

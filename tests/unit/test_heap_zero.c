@@ -209,9 +209,9 @@ TEST(a_trim_inside_the_heap_leaves_the_slabs)
 	void *p = heap_alloc(100);
 	const struct slab *slab = fixture_slab(p);
 	struct heap *heap = fixture_heap();
-	a_store_rlx(&heap->state, HEAP_BUSY);
+	heap_mark_inside(heap);
 	heap_trim();
-	a_store_rlx(&heap->state, heap->rest);
+	heap_mark_at_rest(heap, false);
 	CHECK_EQ(heap->current[class_of(100)], slab);
 	heap_check();
 }

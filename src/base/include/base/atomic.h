@@ -15,9 +15,9 @@
  *   a_fence_{acq,rel,acqrel,seq}()               a_signal_fence() orders against a signal handler
  *                                                on the same thread only
  *   a_pause()                                    a hint in a retry loop
- *   a_const(p)                                   a relaxed load of what no longer changes, or of
- *                                                which an old value does as well, which the
- *                                                compiler may fold into another instruction
+ *   a_fold(p)                                    a relaxed load that the compiler may fold into
+ *                                                another instruction, but not split; it stays
+ *                                                where it is only between compiler fences
  *   a_data_read(p), a_data_write(p, v)           plain accesses that a protocol protects; the
  *                                                explorer checks them for races
  *
@@ -93,9 +93,9 @@
 #endif
 
 #if A_PLAIN_
-#define a_const(p) (*(const uintptr_t *)(const void *)(p))
+#define a_fold(p) (*(__typeof__((void)0, *(p)) const *)(const void *)(p))
 #else
-#define a_const(p) a_load_rlx(p)
+#define a_fold(p) a_load_rlx(p)
 #endif
 
 #define a_data_read(p) (*(p))
@@ -223,7 +223,7 @@ void explore_data_write(volatile void *p, size_t size, const char *file, unsigne
 #define a_signal_fence() ((void)0)
 #define a_pause() explore_pause()
 
-#define a_const(p) a_load_rlx(p)
+#define a_fold(p) a_load_rlx(p)
 #define a_data_read(p) (explore_data_read((p), sizeof *(p), __FILE__, __LINE__), *(p))
 #define a_data_write(p, v) \
 	(explore_data_write((p), sizeof *(p), __FILE__, __LINE__), (void)(*(p) = (v)))

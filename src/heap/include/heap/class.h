@@ -26,7 +26,7 @@ struct class
 	uint16_t batch;     /* blocks carved at a time */
 };
 
-extern const struct class heap_classes[CLASS_COUNT];
+extern const struct class heap_classes[CLASS_COUNT] __attribute__((visibility("hidden")));
 
 /* The class of a size from 1 to CLASS_BYTES_MAX. */
 static inline unsigned class_of(size_t size)
@@ -39,13 +39,13 @@ static inline unsigned class_of(size_t size)
 }
 
 /*
- * The smallest class of at least `size` bytes whose blocks are all at multiples of `align`, or 0.
+ * The size to ask the classes for: the class of a multiple of `align` has blocks at multiples of it.
+ * (Where classes lie further apart than `align` all are multiples, else the multiple is a class.)
+ * No class is as large as a size that overflows here.
  */
-static inline unsigned class_of_aligned(size_t align, size_t size)
+static inline size_t size_aligned(size_t align, size_t size)
 {
-	for (unsigned i = class_of(size); i < CLASS_COUNT; i++) {
-		if ((heap_classes[i].bytes & (align - 1)) == 0)
-			return i;
-	}
-	return 0;
+	if (size > PTRDIFF_MAX)
+		return PTRDIFF_MAX;
+	return size > align ? (size + align - 1) & -align : align;
 }

@@ -27,7 +27,7 @@ void slab_destroy(struct slab *slab);
 /* Blocks in slab->free. */
 static inline uint32_t slab_free_count(const struct slab *slab)
 {
-	return a_load_rlx(&slab->carved) - a_load_rlx(&slab->used);
+	return a_load_rlx(&slab->carved) - slab_used(slab);
 }
 
 /* attached.c: a heap's slabs beside the current ones. */

@@ -39,7 +39,7 @@ enum remote_result {
 /* Frees `block`; for REMOTE_LIST_OWNER also says whose. */
 enum remote_result remote_push(struct slab *slab, struct block *block, uint32_t *ret_owner);
 
-/* Takes every remotely freed block; the count is written always. NULL when there is none. */
+/* Takes every remotely freed block; the count is written always. BLOCK_END: there is none. */
 struct block *remote_collect(struct slab *slab, uint32_t *ret_count);
 
 /*

@@ -17,9 +17,11 @@
  *   LISTED: the slab's one `link` is in exactly one stack (some heap's pending stack or the class's
  *          available stack), or in the hands of a thread between setting the bit and pushing, or
  *          between popping and routing. The bit outlives FREED, because the stack's entry does.
- *   owner: the rest value of the heap that holds the slab, else 0. Only the holder writes it, and
- *          who seizes its lists, so a thread that reads its own value there after it has named the
- *          slab (seize.c) knows that the slab is its own; any other value is a hint.
+ *   owner: the heap that holds the slab, else NULL. Only the holder writes it, and who seizes its
+ *          lists, so a thread that reads its own heap there after it has named the slab (seize.c)
+ *          knows that the slab is its own; any other value is a hint.
+ *   used:  kept as mark + until, modulo 2^32: a free counts `until` down, and takes the slow path
+ *          when that is 0, that is, when `used` has fallen to the mark.
  */
 #pragma once
 
@@ -27,30 +29,32 @@
 #include "heap/class.h"
 
 struct block {
-	struct block *next;
-	/* While free: block_key(), so that a double free shows; cleared when given out. */
+	struct block *next; /* in a free list, which ends with BLOCK_END */
+	/* While free: BLOCK_KEY, so that a double free shows; cleared when given out. */
 	uintptr_t key;
 } __attribute__((may_alias));
 
-/* The negation of its own address: a block that holds it is free, or by chance looks so (misuse.c). */
-static inline uintptr_t block_key(const struct block *block)
-{
-	return -(uintptr_t)block;
-}
+/*
+ * A block that holds it is free, or by chance looks so: the lists decide (misuse.c). It is no
+ * address, no small number, and as a floating-point number none that a program computes; and it
+ * is an operand that instructions can hold.
+ */
+#define BLOCK_KEY ((uintptr_t)(intptr_t)-0x4e0d0b11)
 
-static inline bool block_has_key(const struct block *block)
-{
-	return block->key + (uintptr_t)block == 0;
-}
+/* The end of each list of free blocks: has no key, so that malloc needs one comparison for both. */
+extern const struct block heap_block_end __attribute__((visibility("hidden")));
+#define BLOCK_END ((struct block *)(uintptr_t)&heap_block_end)
+
+struct heap;
 
 struct slab {
-	_Atomic(uint64_t) owner; /* the fast path's one comparison */
-	struct block *free;      /* owner only: freed by the owner */
-	_Atomic(uint32_t) used;  /* written by the owner only; statistics read it */
-	uint32_t mark;  /* owner only: the value of used at which a free takes the slow path */
-	uint32_t magic; /* const while OWNED or OPEN, as are the next three */
-	uint32_t bytes; /* of a block; for LARGE, 0 */
-	char *base;     /* of the run; for LARGE, the block */
+	_Atomic(struct heap *) owner; /* the fast path's one comparison */
+	struct block *free;           /* owner only: freed by the owner */
+	uint32_t until;               /* owner only, but statistics read both: see `used` above */
+	uint32_t mark;                /* the value of used at which a free takes the slow path */
+	uint32_t magic;               /* const while OWNED or OPEN, as are the next three */
+	uint32_t bytes;               /* of a block; for LARGE, 0 */
+	char *base;                   /* of the run; for LARGE, the block */
 	uint32_t capacity;
 	/* Const while OWNED or OPEN, but read by who holds no block of it. */
 	_Atomic(uint16_t) class;
@@ -121,6 +125,34 @@ static inline uint64_t word_make(enum slab_state state, uint32_t owner, uint32_t
 		(uint64_t)count << WORD_COUNT_SHIFT | head;
 }
 
+/* For the owner: blocks that the program holds or a bin has, or that others freed. */
+static inline uint32_t slab_used(const struct slab *slab)
+{
+	return slab->mark + a_data_read(&slab->until);
+}
+
+static inline void slab_set_used(struct slab *slab, uint32_t used)
+{
+	a_data_write(&slab->until, used - slab->mark);
+}
+
+static inline void slab_set_mark(struct slab *slab, uint32_t mark)
+{
+	a_data_write(&slab->until, a_data_read(&slab->until) + slab->mark - mark);
+	slab->mark = mark;
+}
+
+/* Counts a free; true when `used` has reached the mark. */
+static inline bool slab_count_down(struct slab *slab)
+{
+	const uint32_t until = a_data_read(&slab->until) - 1;
+	a_data_write(&slab->until, until);
+	return until == 0;
+}
+
+/* A mark that `used` never reaches. */
+#define MARK_NEVER UINT32_MAX
+
 /* Free blocks from which the slab is listed. Who holds no block of it may get a stale answer. */
 static inline uint32_t slab_threshold(const struct slab *slab)
 {
@@ -130,6 +162,12 @@ static inline uint32_t slab_threshold(const struct slab *slab)
 static inline struct block *slab_block_at(const struct slab *slab, uint32_t index)
 {
 	return (struct block *)(void *)(slab->base + (size_t)index * slab->bytes);
+}
+
+/* The first block of the remote list. */
+static inline struct block *word_list(const struct slab *slab, uint64_t word)
+{
+	return word_head(word) ? slab_block_at(slab, word_head(word) - 1) : BLOCK_END;
 }
 
 static inline uint32_t slab_index_of(const struct slab *slab, const void *p)

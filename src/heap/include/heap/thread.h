@@ -7,20 +7,21 @@
  * to the thread (or to the one operation) that took it, except for `pending`, which anyone pushes
  * to.
  *
- * Entering: `state` is the heap's rest value while the thread is outside its heap; inside, it is
- * heap_busy_at() of the index of the slab's record that a free works on (or of 0: none, or that
- * of index 0). It is stored and read by its own thread, so a compiler fence orders it; another
- * thread reads it only behind os_barrier() (seize.c), or in the child of a fork. A signal handler
- * that finds its thread inside leaves the state alone, for what it names is under work, and uses
- * another heap from the pool for that one operation, and so does a destructor that runs after the
- * thread gave its heap back. A handler that never returns (longjmp) leaves its heap busy, and the
- * thread goes on by the pool: slower, and correct. In the child of a fork the mark tells which
+ * Entering: two words of the heap tell a signal handler what its thread is doing in there.
+ *   limit    fine classes that malloc's fast path serves; 0 while the thread is inside malloc or a
+ *            slow path. One comparison covers the size, this mark and a thread without a heap.
+ *   freeing  NULL, or FREEING_HOOKED, at rest; the slab that a free works on, or HEAP_INSIDE.
+ * malloc's fast path works on bins only and sets just `limit`; free's fast path works on a slab's
+ * own list only and sets just `freeing`: either may interrupt the other. All else sets both, and
+ * starts only where both are at rest. A handler that finds them otherwise leaves them alone and
+ * uses another heap from the pool for that one operation, and so does a destructor that runs after
+ * the thread gave its heap back. A handler that never returns (longjmp) leaves its heap busy, and
+ * the thread goes on by the pool: slower, and correct.
+ *
+ * Both are stored and read by their own thread, so a compiler fence orders them; another thread
+ * reads them only behind os_barrier() (seize.c), or in the child of a fork. There they tell which
  * heaps of vanished threads were at rest: fork's snapshot holds each thread's stores up to some
  * point in program order, and none later.
- *
- * The low half of the rest value is the limit of fine classes that the fast path serves. Inside it
- * is -1, so that one comparison on the fast path covers the size (0 as well, which is class 0), the
- * mark and a thread that has no heap yet.
  */
 #pragma once
 
@@ -28,7 +29,6 @@
 #include "heap/slab.h"
 #include "page/page.h"
 
-#define HEAP_BUSY (~(uint64_t)0)
 #define HEAP_ID_BITS 20
 #define HEAP_BYTES ((size_t)4096)
 
@@ -38,16 +38,15 @@ struct slab_list {
 };
 
 struct heap {
-	_Atomic(uint64_t) state; /* own thread writes; others read it as told above */
 	/* Own thread only, as all that says nothing else: blocks of current[i]; bin[0] is empty. */
 	struct block *bin[CLASS_FINE_COUNT];
+	_Atomic(size_t) limit; /* own thread writes these; others read them as told above */
+	_Atomic(struct slab *) freeing;
 	struct slab *current[CLASS_COUNT];
 	struct slab_list attached[CLASS_COUNT]; /* slabs worth taking from first */
 	_Atomic(uint32_t) attached_count;       /* who has the lists writes it */
 	bool recheck; /* the lists are out of order: something happened while they were seized */
-	struct slab *spare; /* hint: the one current slab above a granule kept empty */
-	/* Const once made: the owner of its slabs; its state outside while there are no hooks. */
-	uint64_t rest;
+	struct slab *spare;       /* hint: the one current slab above a granule kept empty */
 	uint32_t id;              /* const once made; never 0 */
 	_Atomic(uint32_t) active; /* held by a thread or an operation */
 	_Atomic(uint32_t) pool_link;
@@ -62,30 +61,47 @@ _Static_assert(sizeof(struct heap) <= HEAP_BYTES, "heaps lie at multiples of HEA
 
 /* The calling thread's heap; heap_none before its first call, heap_gone after its last. */
 extern __thread _Atomic(struct heap *) heap_self;
-extern struct heap heap_none;
+extern struct heap heap_none __attribute__((visibility("hidden")));
 extern struct heap heap_gone;
 
-static inline bool heap_is_busy(uint64_t state)
+/* Values of `freeing` that are no slab: no record lies at such an address. */
+#define FREEING_HOOKED ((struct slab *)1) /* at rest, but free's fast path is closed */
+#define HEAP_INSIDE ((struct slab *)2)    /* a slow path that has named no slab */
+#define LIMIT_HOOKED ((size_t)1)          /* at rest, but malloc's fast path is closed */
+
+/* Whether the heap's thread is outside: both words are at rest. */
+static inline bool heap_is_at_rest(struct heap *heap)
 {
-	return (int32_t)state < 0;
+	return a_load_rlx(&heap->limit) != 0 && a_load_rlx(&heap->freeing) <= FREEING_HOOKED;
 }
 
-/* The state of a busy heap whose thread works on the slab of the record with this index. */
-static inline uint64_t heap_busy_at(uint64_t index)
+/* The slab that `freeing` names, or NULL. */
+static inline struct slab *heap_named(struct slab *freeing)
 {
-	return (index << 32) + HEAP_BUSY;
+	return freeing > HEAP_INSIDE ? freeing : NULL;
 }
 
-/* The inverse; 0 for HEAP_BUSY itself. */
-static inline uint32_t heap_busy_index(uint64_t state)
+/* Marks the heap: its thread is inside. */
+static inline void heap_mark_inside(struct heap *heap)
 {
-	return (uint32_t)((state - HEAP_BUSY) >> 32);
+	a_store_rlx(&heap->limit, 0);
+	a_store_rlx(&heap->freeing, HEAP_INSIDE);
+	a_signal_fence();
+}
+
+/* Marks the heap: its thread is outside. */
+static inline void heap_mark_at_rest(struct heap *heap, bool hooked)
+{
+	a_signal_fence();
+	/* [heap.7] rel: what was done inside is done; pairs with seize_slabs(). */
+	a_store_rel(&heap->freeing, hooked ? FREEING_HOOKED : NULL);
+	a_store_rlx(&heap->limit, hooked ? LIMIT_HOOKED : CLASS_FINE_COUNT);
 }
 
 /* Whether the heap, which the caller is inside of, holds the slab. */
 static inline bool heap_holds(const struct heap *heap, const struct slab *slab)
 {
-	return (uint32_t)(a_load_rlx(&slab->owner) >> 32) == heap->id;
+	return a_load_rlx(&slab->owner) == heap;
 }
 
 /* Pool (pool.c). A heap from it is busy and active; NULL when there is no memory. */
@@ -101,10 +117,9 @@ uint32_t heap_pool_count(void);
 static inline struct heap *heap_enter_own(void)
 {
 	struct heap *heap = a_load_rlx(&heap_self);
-	if (heap_is_busy(a_load_rlx(&heap->state)))
+	if (!heap_is_at_rest(heap))
 		return NULL;
-	a_store_rlx(&heap->state, HEAP_BUSY);
-	a_signal_fence();
+	heap_mark_inside(heap);
 	a_store_rlx(&heap->slow_calls, a_load_rlx(&heap->slow_calls) + 1);
 	return heap;
 }
@@ -119,10 +134,10 @@ void heap_leave(struct heap *heap);
 void heap_watch_exit(void);
 
 /* Whether the heap holds the slab; nobody else touches that until the next call or heap_leave(). */
-static inline bool heap_touch(struct heap *heap, const struct slab *slab)
+static inline bool heap_touch(struct heap *heap, struct slab *slab)
 {
 	/* [heap.7] rel: what was done to the slab before is done; pairs with seize_slabs(). */
-	a_store_rel(&heap->state, heap_busy_at(page_record_index(slab)));
+	a_store_rel(&heap->freeing, slab);
 	/* Against os_barrier() of seize.c, which makes it a full fence. */
 	a_signal_fence();
 	return heap_holds(heap, slab);

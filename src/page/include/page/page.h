@@ -48,7 +48,8 @@ struct page_arena {
 	_Atomic(uint32_t) watch;    /* see page_wants_ticks(); a hint */
 };
 
-extern struct page_arena page_arena;
+/* Hidden, like the other data of the fast paths, so that no load of its address goes before. */
+extern struct page_arena page_arena __attribute__((visibility("hidden")));
 
 /* A run as handed out: `zeroed` says that every byte of it reads as zero. */
 struct page_run {
