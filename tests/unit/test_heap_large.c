@@ -164,6 +164,30 @@ TEST(a_block_keeps_its_place_while_half_of_it_is_used)
 	fixture_check_empty();
 }
 
+TEST(a_block_that_is_appended_to_is_copied_seldom)
+{
+	size_t copies = 0;
+
+	fixture_start();
+	void *p = filled(16, 1);
+	for (size_t bytes = 32; bytes <= 64 * KIB; bytes += 16) {
+		void *q = heap_resize(p, bytes);
+		copies += q != p;
+		CHECK(heap_usable_size(q) <= bytes + bytes * 2 / 5 + 16);
+		fixture_check_fill(q, 16, 1);
+		p = q;
+	}
+	test_note("%zu copies", copies);
+	CHECK(copies < 56);
+	heap_free(p);
+	/* One that grows by much at once is as large as asked for. */
+	p = filled(1024, 2);
+	p = heap_resize(p, 2000);
+	CHECK_EQ(heap_usable_size(p), heap_good_size(2000));
+	heap_free(p);
+	fixture_check_empty();
+}
+
 TEST(a_block_that_grows_takes_its_contents_along)
 {
 	fixture_start();
