@@ -9,11 +9,12 @@
 #pragma once
 
 #include <errno.h>
-#include <malloc.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#include "extensions.h"
 
 #ifdef ALLOD_FACE_STANDARD
 #define FACE(name) name

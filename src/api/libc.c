@@ -1,9 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* The libc behind liballod: called by its plain names. */
-#include <malloc.h>
 #include <stdlib.h>
 
+#include "extensions.h"
 #include "libc.h"
+
+#if defined(__GLIBC__)
+#define EXTENSION(name) name
+#else
+#define EXTENSION(name) extension_no_##name
+#endif
 
 static size_t usable_size(const void *p)
 {
@@ -24,11 +30,11 @@ static const struct face_libc libc = {
 		.resize = realloc,
 		.usable_size = usable_size,
 	},
-	.trim = malloc_trim,
-	.mallopt = mallopt,
-	.mallinfo2 = mallinfo2,
-	.info = malloc_info,
-	.stats = malloc_stats,
+	.trim = EXTENSION(malloc_trim),
+	.mallopt = EXTENSION(mallopt),
+	.mallinfo2 = EXTENSION(mallinfo2),
+	.info = EXTENSION(malloc_info),
+	.stats = EXTENSION(malloc_stats),
 };
 
 const struct face_libc *face_libc(void)

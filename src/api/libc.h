@@ -21,5 +21,5 @@ struct face_libc {
 	void (*stats)(void);
 };
 
-/* Never NULL, and no function in it is: glibc has had them all since 2.33. */
+/* Never NULL, and no function in it is. */
 const struct face_libc *face_libc(void);

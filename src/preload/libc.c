@@ -13,11 +13,11 @@
 #include "libc.h"
 
 #include <dlfcn.h>
-#include <malloc.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "base/atomic.h"
+#include "extensions.h"
 #include "face.h"
 #include "os/os.h"
 
@@ -118,6 +118,14 @@ static void *next_needed(const char *name)
 	return function;
 }
 
+/* One that glibc alone has. */
+static void *next_or(const char *name, void *otherwise)
+{
+	void *function = dlsym(RTLD_NEXT, name);
+
+	return function != NULL ? function : otherwise;
+}
+
 static FACE_COLD void look_up(void)
 {
 	looking_up = true;
@@ -127,11 +135,11 @@ static FACE_COLD void look_up(void)
 	*(void **)&next_realloc = next_needed("realloc");
 	*(void **)&next_free = next_needed("free");
 	*(void **)&next_usable_size = next_needed("malloc_usable_size");
-	*(void **)&libc.trim = next_needed("malloc_trim");
-	*(void **)&libc.mallopt = next_needed("mallopt");
-	*(void **)&libc.mallinfo2 = next_needed("mallinfo2");
-	*(void **)&libc.info = next_needed("malloc_info");
-	*(void **)&libc.stats = next_needed("malloc_stats");
+	*(void **)&libc.trim = next_or("malloc_trim", (void *)extension_no_malloc_trim);
+	*(void **)&libc.mallopt = next_or("mallopt", (void *)extension_no_mallopt);
+	*(void **)&libc.mallinfo2 = next_or("mallinfo2", (void *)extension_no_mallinfo2);
+	*(void **)&libc.info = next_or("malloc_info", (void *)extension_no_malloc_info);
+	*(void **)&libc.stats = next_or("malloc_stats", (void *)extension_no_malloc_stats);
 	looking_up = false;
 	/* [face.1] rel: publishes libc and the next_ functions; pairs with face_libc() */
 	a_store_rel(&libc_ready, 1);

@@ -202,14 +202,22 @@ static bool read_loader(int fd, const Elf64_Ehdr *header, char loader[static PAT
 	return true;
 }
 
+/* The library is for the libc that this command is built for. */
+#if defined(__GLIBC__)
+#define LOADER_IS_OURS(loader) (!strstr(loader, "/ld-musl"))
+#define LOADER_MISMATCH "it is linked against musl; liballod-malloc.so serves glibc programs"
+#else
+#define LOADER_IS_OURS(loader) (strstr(loader, "/ld-musl") != NULL)
+#define LOADER_MISMATCH "it is linked against glibc; liballod-malloc.so serves musl programs"
+#endif
+
 static enum program_state check_loader(struct program *p, const char *loader)
 {
 	if (*loader == '\0')
 		return refuse(p, PROGRAM_NOT_PRELOADABLE,
 			"it is statically linked: nothing can be preloaded into it", "");
-	if (strstr(loader, "/ld-musl"))
-		return refuse(p, PROGRAM_NOT_PRELOADABLE,
-			"it is linked against musl; liballod-malloc.so serves glibc programs", "");
+	if (!LOADER_IS_OURS(loader))
+		return refuse(p, PROGRAM_NOT_PRELOADABLE, LOADER_MISMATCH, "");
 	if (access(loader, X_OK) != 0)
 		return refuse(p, PROGRAM_NOT_RUNNABLE, "its dynamic loader is missing: ", loader);
 	return PROGRAM_OK;
