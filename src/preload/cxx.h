@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The operators' names, and what they need of the program's C++ run-time once an allocation has
- * failed. Nothing here runs while memory is to be had.
+ * The operators' names, what they have to do with one another, and what they need of the program's
+ * C++ run-time.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Stands for std::nothrow_t, which carries nothing. */
@@ -37,6 +38,14 @@ void *cxx_new_nothrow(enum cxx_nothrow which, size_t size, const struct nothrow 
 void *cxx_new_aligned_nothrow(enum cxx_nothrow which, size_t size, size_t alignment,
 	const struct nothrow *tag);
 
+/*
+ * For a program that replaces operator new(size_t) and not the nothrow form: what the C++ run-time
+ * would do, which is to call the throwing operator and to catch.
+ */
+void *cxx_new_nothrow_by_runtime(enum cxx_nothrow which, size_t size, const struct nothrow *tag);
+void *cxx_new_aligned_nothrow_by_runtime(enum cxx_nothrow which, size_t size, size_t alignment,
+	const struct nothrow *tag);
+
 void *_Znwm(size_t size);
 void *_Znam(size_t size);
 void *_ZnwmSt11align_val_t(size_t size, size_t alignment);
@@ -58,3 +67,39 @@ void _ZdlPvmSt11align_val_t(void *block, size_t size, size_t alignment);
 void _ZdaPvmSt11align_val_t(void *block, size_t size, size_t alignment);
 void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *block, size_t alignment, const struct nothrow *tag);
 void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *block, size_t alignment, const struct nothrow *tag);
+
+/*
+ * Our own definitions of the operators that others are defined by, under names that no program can
+ * replace.
+ */
+#define CXX_HIDDEN __attribute__((visibility("hidden")))
+CXX_HIDDEN extern __typeof__(_Znwm) cxx_own_new;
+CXX_HIDDEN extern __typeof__(_Znam) cxx_own_new_array;
+CXX_HIDDEN extern __typeof__(_ZnwmSt11align_val_t) cxx_own_new_aligned;
+CXX_HIDDEN extern __typeof__(_ZnamSt11align_val_t) cxx_own_new_array_aligned;
+CXX_HIDDEN extern __typeof__(_ZdlPv) cxx_own_delete;
+CXX_HIDDEN extern __typeof__(_ZdaPv) cxx_own_delete_array;
+CXX_HIDDEN extern __typeof__(_ZdlPvSt11align_val_t) cxx_own_delete_aligned;
+CXX_HIDDEN extern __typeof__(_ZdaPvSt11align_val_t) cxx_own_delete_array_aligned;
+
+#define CXX_OWN_NAME(own, function)                                    \
+	extern __typeof__(function) own FACE_COPY_ATTRIBUTES(function) \
+	CXX_HIDDEN                                                     \
+	__attribute__((alias(#function)))
+
+typedef void cxx_function(void);
+
+/*
+ * Whether an operator is ours. A program may replace a few of them: operator new(size_t) and
+ * operator delete(void *), say. [new.delete] defines the others by those, so that a block comes
+ * from one allocator and goes back to it, whatever forms are used; libraries mix them, and so do
+ * compilers, which call a sized delete for a plain one. The compiler knows that both names are of
+ * one function here, and must not conclude that they always are.
+ */
+static inline bool cxx_is_ours(cxx_function *found, cxx_function *own)
+{
+	__asm__("" : "+r"(found));
+	return __builtin_expect(found == own, 1);
+}
+
+#define CXX_IS_OURS(function, own) cxx_is_ours((cxx_function *)(function), (cxx_function *)(own))

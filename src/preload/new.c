@@ -94,47 +94,64 @@ static inline void *new_aligned_nothrow(size_t size, size_t alignment, const str
 		return block;
 	return cxx_new_aligned_nothrow(which, size, alignment, tag);
 }
+
 #define NEW_EXPORT FACE_EXPORT void *
 
-/* One object and arrays alike: the heap treats both the same. */
 NEW_EXPORT _Znwm(size_t size)
 {
 	return new_plain(size);
 }
-
-NEW_EXPORT _Znam(size_t size)
-{
-	return new_plain(size);
-}
+CXX_OWN_NAME(cxx_own_new, _Znwm);
 
 NEW_EXPORT _ZnwmSt11align_val_t(size_t size, size_t alignment)
 {
 	return new_aligned(size, alignment);
 }
+CXX_OWN_NAME(cxx_own_new_aligned, _ZnwmSt11align_val_t);
+
+/* The heap treats one object and arrays alike; a program that has its own operator new may not. */
+NEW_EXPORT _Znam(size_t size)
+{
+	return CXX_IS_OURS(_Znwm, cxx_own_new) ? new_plain(size) : _Znwm(size);
+}
+CXX_OWN_NAME(cxx_own_new_array, _Znam);
 
 NEW_EXPORT _ZnamSt11align_val_t(size_t size, size_t alignment)
 {
-	return new_aligned(size, alignment);
+	return CXX_IS_OURS(_ZnwmSt11align_val_t, cxx_own_new_aligned)
+		? new_aligned(size, alignment)
+		: _ZnwmSt11align_val_t(size, alignment);
 }
+CXX_OWN_NAME(cxx_own_new_array_aligned, _ZnamSt11align_val_t);
 
 NEW_EXPORT _ZnwmRKSt9nothrow_t(size_t size, const struct nothrow *tag)
 {
+	if (!CXX_IS_OURS(_Znwm, cxx_own_new))
+		return cxx_new_nothrow_by_runtime(CXX_NEW, size, tag);
 	return new_nothrow(size, tag, CXX_NEW);
 }
 
 NEW_EXPORT _ZnamRKSt9nothrow_t(size_t size, const struct nothrow *tag)
 {
+	if (!CXX_IS_OURS(_Znam, cxx_own_new_array) || !CXX_IS_OURS(_Znwm, cxx_own_new))
+		return cxx_new_nothrow_by_runtime(CXX_NEW_ARRAY, size, tag);
 	return new_nothrow(size, tag, CXX_NEW_ARRAY);
 }
 
 NEW_EXPORT _ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment,
 	const struct nothrow *tag)
 {
+	if (!CXX_IS_OURS(_ZnwmSt11align_val_t, cxx_own_new_aligned))
+		return cxx_new_aligned_nothrow_by_runtime(CXX_NEW_ALIGNED, size, alignment, tag);
 	return new_aligned_nothrow(size, alignment, tag, CXX_NEW_ALIGNED);
 }
 
 NEW_EXPORT _ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment,
 	const struct nothrow *tag)
 {
+	if (!CXX_IS_OURS(_ZnamSt11align_val_t, cxx_own_new_array_aligned) ||
+		!CXX_IS_OURS(_ZnwmSt11align_val_t, cxx_own_new_aligned))
+		return cxx_new_aligned_nothrow_by_runtime(CXX_NEW_ARRAY_ALIGNED, size, alignment,
+			tag);
 	return new_aligned_nothrow(size, alignment, tag, CXX_NEW_ARRAY_ALIGNED);
 }
