@@ -88,7 +88,7 @@ struct janitor {
 	struct os_task task;
 	/* Epoch of its last round; far in the past when none runs. */
 	_Atomic(int64_t) beat;
-	/* The epoch before which nobody tries to start it, because that failed. */
+	/* The epoch before which nobody starts it or wakes it, because that did not help. */
 	_Atomic(int64_t) retry;
 	/* The process that the state above speaks of; differs in a child that nobody told. */
 	_Atomic(int64_t) owner_pid;

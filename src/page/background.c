@@ -104,7 +104,9 @@ static void janitor_start(struct arena *a, int64_t epoch)
 
 	if (!ret)
 		a_store_rlx(&a->janitor.beat, epoch);
-	else if (ret != -EALREADY && ret != -EAGAIN)
+	else if (ret == -EALREADY) /* by a thread that may be stopped there: no system calls meanwhile */
+		a_store_rlx(&a->janitor.retry, epoch + 1);
+	else if (ret != -EAGAIN)
 		a_store_rlx(&a->janitor.retry, epoch + JANITOR_RETRY_EPOCHS);
 }
 
@@ -115,7 +117,8 @@ __attribute__((cold, noinline)) void background_poke(struct arena *a, int64_t ep
 	if (!is_ours(a))
 		return;
 	if (os_task_alive(&a->janitor.task)) {
-		a_store_rlx(&a->janitor.beat, epoch);
+		/* Only its own beat shows that it goes on: while it is stopped, ticks give back. */
+		a_store_rlx(&a->janitor.retry, epoch + 1);
 		os_task_wake(&a->janitor.task);
 	} else {
 		janitor_start(a, epoch);

@@ -335,6 +335,22 @@ TEST(ticks_leave_the_work_to_a_janitor)
 	CHECK_EQ(stats().dirty_bytes, 0);
 }
 
+/* It lives, and is woken by whoever frees much, but does not go its rounds. */
+TEST(ticks_give_back_while_the_janitor_is_stopped)
+{
+	start(OPTION_BACKGROUND_AUTO, 500);
+	dirty(2048);
+	CHECK(stats().background_running);
+	for (int i = 0; i < 60; i++) {
+		mock_clock_advance(SECOND_NS / 20);
+		dirty(200);
+		tick();
+	}
+	CHECK(stats().background_running);
+	CHECK_EQ(stats().dirty_bytes, 200 * PAGE_GRANULE_BYTES);
+	CHECK_EQ(mock_count(OS_CALL_TASK_START), 1);
+}
+
 TEST(chunk_of_a_killed_janitor_is_put_back)
 {
 	struct arena *a;
