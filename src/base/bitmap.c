@@ -8,7 +8,8 @@
  * search for n bits skips every block whose bound is below min(n, 512); it reads eight bytes a
  * block for that instead of 64.
  *
- * A hint is  epoch:53 | mark:1 | bound:10.  It is *open* when the bound is 512 without a mark.
+ * A hint is  epoch:53 | mark:1 | lack:10,  where the bound is 512 - lack. It is *open* when there is
+ * neither lack nor mark; so it is at first, and a map in which no search fails touches no hint's page.
  *
  * Operations
  *   put        raise high_blocks; set the bits word by word; fence; open the hints
@@ -87,7 +88,7 @@ static inline bool word_put(_Atomic(uint64_t) *word, uint64_t mask)
 
 static inline bool hint_is_open(uint64_t hint)
 {
-	return (hint & (HINT_BOUND_MASK | HINT_MARK)) == HINT_OPEN;
+	return (hint & (HINT_LACK_MASK | HINT_MARK)) == 0;
 }
 
 /* The hint of the next epoch with these low bits. */
@@ -102,7 +103,7 @@ static inline void hint_open(struct bitmap *b, size_t block)
 	uint64_t hint = a_load_rlx(&b->hints[block]);
 
 	while (!hint_is_open(hint)) {
-		if (a_cas_weak_rlx(&b->hints[block], &hint, hint_next(hint, HINT_OPEN)))
+		if (a_cas_weak_rlx(&b->hints[block], &hint, hint_next(hint, 0)))
 			return;
 	}
 }
@@ -209,7 +210,7 @@ static __attribute__((noinline)) bool block_settle(struct bitmap *b, const struc
 	size_t block)
 {
 	uint64_t hint = a_load_rlx(&b->hints[block]);
-	uint64_t marked = hint_next(hint, hint_bound(hint) | HINT_MARK);
+	uint64_t marked = hint_next(hint, (hint & HINT_LACK_MASK) | HINT_MARK);
 
 	if (hint_bound(hint) < rq->n || !a_cas_strong_rlx(&b->hints[block], &hint, marked))
 		return false;
@@ -217,7 +218,8 @@ static __attribute__((noinline)) bool block_settle(struct bitmap *b, const struc
 	a_fence_seq();
 	if (block_find(b, rq, block * BITMAP_BLOCK_BITS) != BITMAP_NONE)
 		return true;
-	a_cas_strong_rlx(&b->hints[block], &marked, hint_next(marked, rq->n - 1));
+	a_cas_strong_rlx(&b->hints[block], &marked,
+		hint_next(marked, BITMAP_BLOCK_BITS - (rq->n - 1)));
 	return false;
 }
 

@@ -10,10 +10,9 @@
 #define WORD_BITS 64
 #define BLOCK_WORDS (BITMAP_BLOCK_BITS / WORD_BITS)
 
-#define HINT_BOUND_MASK 0x3ffull
+#define HINT_LACK_MASK 0x3ffull
 #define HINT_MARK 0x400ull
 #define HINT_EPOCH 0x800ull
-#define HINT_OPEN ((uint64_t)BITMAP_BLOCK_BITS)
 
 static inline size_t min_size(size_t a, size_t b)
 {
@@ -42,7 +41,7 @@ static inline uint64_t word_read(const struct bitmap *b, size_t word)
 
 static inline size_t hint_bound(uint64_t hint)
 {
-	return hint & HINT_BOUND_MASK;
+	return BITMAP_BLOCK_BITS - (hint & HINT_LACK_MASK);
 }
 
 /* The first bit in [from, end) that is not free, or end. */

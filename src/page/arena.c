@@ -23,6 +23,7 @@ enum {
 	DECAY_EPOCHS_MAX = 31,
 	/* 2^28 ns = 268 ms: the least epoch. */
 	EPOCH_SHIFT_LEAST = 28,
+	LINE_BYTES = 64,
 	/* Places to try, should the first be taken, before the kernel is left to choose one. */
 	PLACES = 4,
 };
@@ -40,7 +41,10 @@ struct plan {
 	uint32_t slots;
 };
 
-/* Sizes of the parts, as they lie. */
+/*
+ * Sizes of the parts, as they lie. What the first allocation touches is one page: the header, the words
+ * of the first blocks of the bitmap behind it, and no more (stamps are read only).
+ */
 struct layout {
 	size_t direct_records;
 	size_t granule_records;
@@ -145,14 +149,15 @@ static struct layout layout_of(const struct plan *plan)
 	struct layout l = {
 		.direct_records = (size_t)plan->slots << PAGE_RECORD_SHIFT,
 		.granule_records = plan->granules << PAGE_RECORD_SHIFT,
-		.header = round_up(sizeof(struct arena), page),
-		.links = round_up(plan->slots * sizeof(uint32_t), page),
+		.header = round_up(sizeof(struct arena), LINE_BYTES),
+		.links = plan->slots * sizeof(uint32_t),
 	};
 
 	if (plan->granules) {
-		l.bitmap = round_up(bitmap_storage_bytes(plan->granules), page);
-		l.stamps = round_up(plan->granules, page);
+		l.bitmap = bitmap_storage_bytes(plan->granules);
+		l.stamps = round_up(plan->granules, LINE_BYTES);
 	}
+	l.links += -(l.header + l.bitmap + l.stamps + l.links) & (page - 1);
 	return l;
 }
 

@@ -2,7 +2,7 @@
 /*
  * The arena's own state, shared by the files of this layer and by nobody else.
  *
- * From low to high addresses (each part begins on a page boundary):
+ * From low to high addresses (records, the header and granules begin on page boundaries):
  *
  *	records of direct runs     PAGE_RECORD_BYTES each, committed on demand, counted downward
  *	records of granules        PAGE_RECORD_BYTES each, committed with the frontier, downward

@@ -7,10 +7,10 @@
  *                   its owner; readers know a run from its owner, or pass a foreign address and
  *                   read an entry of zero
  * Linearization     the store, exchange or load of the entry
- * Ordering          [page.4] publishes a leaf; entries are ordered by however the address of the run
+ * Ordering          [page.4] publishes the root and a leaf; entries are ordered by however the address of the run
  *                   gets from thread to thread
- * Progress          wait-free but for the kernel: who loses the race for a leaf unmaps its own
- * Reclamation       none: leaves are never unmapped
+ * Progress          wait-free but for the kernel: who loses the race for a table unmaps its own
+ * Reclamation       none: tables are never unmapped
  */
 #include "arena.h"
 
@@ -26,28 +26,58 @@ struct leaf {
 	_Atomic(uint32_t) entries[(size_t)1 << MAP_LEAF_BITS];
 };
 
-/* Half a megabyte of zeroes of which only touched pages exist. */
-static _Atomic(struct leaf *) root[(size_t)1 << MAP_ROOT_BITS];
+/* Mapped when first needed: among the library's variables half a megabyte would keep them apart. */
+struct root {
+	_Atomic(struct leaf *) leaves[(size_t)1 << MAP_ROOT_BITS];
+};
+
+static _Atomic(struct root *) root;
+
+static struct root *root_get(void)
+{
+	/* [page.4] acq: the root is mapped; pairs with root_need(). */
+	return a_load_acq(&root);
+}
+
+static struct root *root_need(void)
+{
+	struct root *found = root_get();
+	struct root *mine;
+
+	if (found)
+		return found;
+	mine = os_map(sizeof(*mine), os_facts()->page_bytes);
+	if (!mine)
+		return NULL;
+	/* [page.4] acqrel: publishes the mapping, or reads the winner's; pairs with root_get(). */
+	if (a_cas_strong_acqrel(&root, &found, mine))
+		return mine;
+	(void)os_unmap(mine, sizeof(*mine));
+	return found;
+}
 
 /* The leaf of a granule, or NULL if none was ever needed. */
 static struct leaf *leaf_get(uintptr_t granule)
 {
+	struct root *r = root_get();
+
 	/* [page.4] acq: the leaf is mapped and its entries are; pairs with leaf_need(). */
-	return a_load_acq(&root[granule >> MAP_LEAF_BITS]);
+	return r ? a_load_acq(&r->leaves[granule >> MAP_LEAF_BITS]) : NULL;
 }
 
 static struct leaf *leaf_need(uintptr_t granule)
 {
 	struct leaf *leaf = leaf_get(granule);
+	struct root *r = root_need();
 	struct leaf *mine;
 
-	if (leaf)
+	if (leaf || !r)
 		return leaf;
 	mine = os_map(sizeof(*mine), os_facts()->page_bytes);
 	if (!mine)
 		return NULL;
 	/* [page.4] acqrel: publishes the mapping, or reads the winner's; pairs with leaf_get(). */
-	if (a_cas_strong_acqrel(&root[granule >> MAP_LEAF_BITS], &leaf, mine))
+	if (a_cas_strong_acqrel(&r->leaves[granule >> MAP_LEAF_BITS], &leaf, mine))
 		return mine;
 	(void)os_unmap(mine, sizeof(*mine));
 	return leaf;
