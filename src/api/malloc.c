@@ -55,17 +55,17 @@ FACE_EXPORT void *FACE(reallocarray)(void *block, size_t count, size_t size)
 
 /*
  * The sizes are not trusted: a block that realloc() shrank where it is stays in its larger class,
- * so the class cannot be told from them.
+ * so the class cannot be told from them. By way of free() as it is found, like reallocarray().
  */
 FACE_EXPORT void FACE(free_sized)(void *block, size_t size)
 {
 	(void)size;
-	heap_free_fast(block);
+	FACE(free)(block);
 }
 
 FACE_EXPORT void FACE(free_aligned_sized)(void *block, size_t alignment, size_t size)
 {
 	(void)alignment;
 	(void)size;
-	heap_free_fast(block);
+	FACE(free)(block);
 }

@@ -81,3 +81,22 @@ TEST(reallocarray_goes_by_the_programs_realloc)
 	CHECK_EQ(calls, before + 1);
 	free(p);
 }
+
+/* glibc has these since 2.43 only, and then they go by free() as well. */
+void free_sized(void *block, size_t size) __attribute__((weak));
+void free_aligned_sized(void *block, size_t alignment, size_t size) __attribute__((weak));
+
+TEST(sized_frees_go_by_the_programs_free)
+{
+	void *volatile p = malloc(100);
+	size_t before;
+
+	CHECK(free_sized != NULL && free_aligned_sized != NULL);
+	before = calls;
+	free_sized(p, 100);
+	CHECK_EQ(calls, before + 1);
+	p = aligned_alloc(64, 128);
+	before = calls;
+	free_aligned_sized(p, 64, 128);
+	CHECK_EQ(calls, before + 1);
+}
