@@ -148,8 +148,7 @@ void page_thread_exit(void)
 {
 	struct arena *a = arena_get();
 
-	if (!a || !os_task_alive(&a->janitor.task) ||
-		a->janitor.task.owner_tid != (uint32_t)os_thread_id())
+	if (!a || !os_task_alive(&a->janitor.task) || !os_task_is_mine(&a->janitor.task))
 		return;
 	a_store_rlx(&a->janitor.beat, BEAT_NEVER);
 	if (balance_dirty(a_load_rlx(&a->balance)) > JANITOR_LEAVES_GRANULES)

@@ -462,6 +462,24 @@ TEST_PLAIN(a_process_that_entered_a_sandbox_is_left_alone)
 	CHECK_EQ(os_task_start(&task, tick, NULL), os_facts()->under_valgrind ? -ENOTSUP : -EPERM);
 }
 
+/* As in a container: what it was born under is not held against it; one filter more is. */
+TEST_PLAIN(a_process_born_in_a_sandbox_may_enter_another)
+{
+	sandbox();
+	os_init();
+	if (os_facts()->seccomp_filters < 0)
+		SKIP("/proc does not tell how many filters there are (Linux 5.9)");
+	start(tick);
+	CHECK_SOON(a_load_rlx(&ticks) >= 1);
+	os_task_stop(&task);
+	CHECK(!os_task_alive(&task));
+	a_store_rlx(&task.stop, 0);
+	sandbox();
+	pause_ms(20);
+	CHECK_EQ(os_facts()->seccomp_mode, 2);
+	CHECK_EQ(os_task_start(&task, tick, NULL), -EPERM);
+}
+
 TEST(it_never_becomes_the_first_process_of_a_namespace)
 {
 	pid_t pid;

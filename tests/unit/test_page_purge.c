@@ -419,10 +419,11 @@ TEST(thread_that_started_the_janitor_cleans_up_when_it_ends)
 {
 	start(OPTION_BACKGROUND_AUTO, 500);
 	dirty(200);
-	arena_get()->janitor.task.owner_tid = (uint32_t)os_thread_id() + 1;
+	const void *mine = arena_get()->janitor.task.owner_mark;
+	arena_get()->janitor.task.owner_mark = NULL;
 	page_thread_exit();
 	CHECK_EQ(stats().dirty_bytes, 200 * PAGE_GRANULE_BYTES);
-	arena_get()->janitor.task.owner_tid = (uint32_t)os_thread_id();
+	arena_get()->janitor.task.owner_mark = mine;
 	page_thread_exit();
 	CHECK_EQ(stats().dirty_bytes, 0);
 }

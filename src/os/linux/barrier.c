@@ -5,11 +5,11 @@
  */
 #include <errno.h>
 #include <linux/membarrier.h>
-#include <sys/prctl.h>
 
 #include "base/atomic.h"
 #include "linux.h"
 #include "os/os.h"
+#include "sandbox.h"
 #include "syscall.h"
 
 static _Atomic(bool) registered;
@@ -26,7 +26,7 @@ int os_linux_barrier(void)
 	if (!a_load_rlx(&registered))
 		return -ENOTSUP;
 	/* A sandbox that the process has put itself into might kill it for the call. */
-	if (os_syscall2(SYS_prctl, PR_GET_SECCOMP, 0) != os_facts()->seccomp_mode)
+	if (os_linux_sandboxed())
 		return -EPERM;
 	return (int)os_syscall3(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
 }

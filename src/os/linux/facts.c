@@ -5,6 +5,7 @@
  * os_init() (src/os/facts.c) only.
  */
 #include "linux/linux.h"
+#include "linux/sandbox.h"
 #include "linux/syscall.h"
 #include "number.h"
 
@@ -62,6 +63,15 @@ static bool under_valgrind(void)
 	return preload && strstr(preload, "/vgpreload_");
 }
 
+/* The process was born under filters, or they refuse to tell. */
+static void seccomp_read(struct os_facts *f)
+{
+	struct seccomp_status status = os_linux_seccomp_read();
+
+	f->seccomp_mode = status.mode;
+	f->seccomp_filters = status.filters;
+}
+
 void os_linux_facts_gather(struct os_facts *ret_facts)
 {
 	struct os_facts *f = ret_facts;
@@ -79,4 +89,6 @@ void os_linux_facts_gather(struct os_facts *ret_facts)
 	f->is_secure = getauxval(AT_SECURE) != 0;
 	f->under_valgrind = under_valgrind();
 	f->seccomp_mode = (int)os_syscall2(SYS_prctl, PR_GET_SECCOMP, 0);
+	if (f->seccomp_mode)
+		seccomp_read(f);
 }

@@ -20,6 +20,7 @@
 #include "base/atomic.h"
 #include "linux/clone.h"
 #include "linux/linux.h"
+#include "linux/sandbox.h"
 #include "linux/syscall.h"
 
 #include <errno.h>
@@ -69,19 +70,23 @@ static const bool has_sanitizer = false;
 static const unsigned long clone_flags =
 	CLONE_VM | CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID | CLONE_UNTRACED;
 
+/* Its address is the thread's mark. */
+static __thread char mark;
+
+void os_task_claim(struct os_task *task)
+{
+	task->owner_mark = &mark;
+}
+
+bool os_task_is_mine(const struct os_task *task)
+{
+	return task->owner_mark == &mark;
+}
+
 bool os_linux_task_alive(const struct os_task *task)
 {
 	/* Relaxed: the kernel clears it, and whoever reuses the fields makes system calls first. */
 	return a_load_rlx(&task->tid) != 0;
-}
-
-/*
- * A process that has put itself into a sandbox since its start might be killed for clone(). Where
- * it was born in one (containers), its filters are taken to allow what fork() needs.
- */
-static bool sandboxed_since_start(void)
-{
-	return os_syscall2(SYS_prctl, PR_GET_SECCOMP, 0) != os_facts()->seccomp_mode;
 }
 
 /*
@@ -104,11 +109,15 @@ static bool children_go_elsewhere(void)
 	return failed || own.st_ino != children.st_ino || own.st_dev != children.st_dev;
 }
 
+/*
+ * A process that has put itself into a sandbox since its start might be killed for clone(). Where
+ * it was born in one (containers), its filters are taken to allow what fork() needs.
+ */
 static int start_refused(const struct os_task *task)
 {
 	if (has_sanitizer || os_facts()->under_valgrind)
 		return -ENOTSUP;
-	if (a_load_rlx(&task->stop) || sandboxed_since_start())
+	if (a_load_rlx(&task->stop) || os_linux_sandboxed())
 		return -EPERM;
 	return children_go_elsewhere() ? -ENOTSUP : 0;
 }
@@ -212,6 +221,7 @@ static int start_claimed(struct os_task *task)
 		return ret;
 	task->owner_pid = os_pid();
 	task->owner_tid = (uint32_t)os_thread_id();
+	os_task_claim(task);
 	task->owner_word = owner_word_find();
 	task->can_compare = false;
 	task->sealed = false;
@@ -266,6 +276,9 @@ void os_linux_task_stop(struct os_task *task)
 	a_store_rlx(&task->stop, 1);
 	/* [os.2] acq: sees last_tid; pairs with start_finish() */
 	if (a_load_acq(&task->state) != TASK_STARTED || task->owner_pid != os_pid())
+		return;
+	/* A sandbox might kill for what follows; the kernel ends the task with the process anyway. */
+	if (os_linux_sandboxed())
 		return;
 	os_linux_task_wake(task);
 	if (!wait_gone(task, 10) && task->last_tid)

@@ -5,6 +5,7 @@
  */
 #include "base/atomic.h"
 #include "linux/linux.h"
+#include "linux/task.h"
 #include "mock/mock.h"
 
 #include <errno.h>
@@ -158,6 +159,7 @@ static int task_accept(struct os_task *task, void (*fn)(void *arg), void *arg)
 		return -EPERM;
 	task->fn = fn;
 	task->arg = arg;
+	os_task_claim(task);
 	a_store_rlx(&task->tid, 1);
 	return 0;
 }

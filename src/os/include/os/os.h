@@ -40,7 +40,8 @@ struct os_facts {
 	unsigned cpus_usable;         /* processors this process may run on, at least 1 */
 	bool is_secure;               /* set-user-id or the like: the environment is not trusted */
 	bool under_valgrind;          /* valgrind runs this process */
-	int seccomp_mode;             /* PR_GET_SECCOMP at the start: 0, 2, or negative errno */
+	int seccomp_mode;             /* at the start: 0, 2 for filters, -1 if it cannot be told */
+	int seccomp_filters;          /* if the mode is 2, how many; -1 if that cannot be told */
 };
 
 /*
@@ -133,7 +134,10 @@ int os_huge(void *base, size_t bytes, bool on);
  */
 int os_populate(void *base, size_t bytes);
 
-/* Names the range in /proc/PID/maps ("[anon:NAME]"). -EINVAL where the kernel cannot. */
+/*
+ * Names the range in /proc/PID/maps ("[anon:NAME]"). -EINVAL where the kernel cannot, -EPERM when
+ * the process has put itself under seccomp since its start; the first call of a process is tried.
+ */
 int os_name(void *base, size_t bytes, const char *name);
 
 /* A forked child finds the range zero instead of a copy. -EINVAL when not supported. */
@@ -233,6 +237,7 @@ struct os_task {
 	_Atomic(uint32_t) stop;  /* raised by os_task_stop() */
 	int owner_pid;           /* this and the rest: const while the task lives */
 	uint32_t owner_tid;      /* the thread that started it */
+	const void *owner_mark;  /* where that thread has its thread-local storage */
 	uint32_t last_tid;       /* to reap it */
 	bool can_compare;        /* the task's own: kcmp() works */
 	bool sealed;             /* the task's own: the filter is in place */
@@ -257,6 +262,9 @@ int os_task_start(struct os_task *task, void (*fn)(void *arg), void *arg);
 
 /* Whether the task runs. False as well after it died, whatever killed it. No system call. */
 bool os_task_alive(const struct os_task *task);
+
+/* Whether the calling thread started the task. No system call: a sandbox may forbid gettid(). */
+bool os_task_is_mine(const struct os_task *task);
 
 /*
  * In the task: sleeps for `ns`, or until a wake-up; one that came since the last sleep counts.
