@@ -22,6 +22,14 @@ def run(argv, library=None, before=None, conf=None, **env):
     return done.returncode, done.stdout, done.stderr
 
 
+def start(argv, library, before):
+    """Starts a program on the library, to speak with it by lines."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("LD_", "ALLOD_", "PYTHON"))}
+    clean.update(LC_ALL="C", LD_PRELOAD=library, PYTHONMALLOC="malloc")
+    return subprocess.Popen(argv, env=clean, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            preexec_fn=before, universal_newlines=True)
+
+
 def note(text):
     print("# " + text, flush=True)
 
@@ -119,6 +127,21 @@ print(count > 10000, "failed", failed, file=sys.stderr)
 kept.clear()
 maps.clear()
 """ + WORK
+
+
+# Goes through 150 MB again and again, holds 20 MB, and says "low" when it has freed the rest, to wait for
+# a line each time; at the end, whether all that it held is as it was.
+BURSTS = """
+import sys
+kept = [bytes([n & 255]) * 20000 for n in range(1000)]
+for _ in range(int(sys.argv[1])):
+    burst = [bytes([n & 255]) * (1000 + n % 7000) for n in range(38000)]
+    assert all(block[0] == n & 255 and block[-1] == n & 255 for n, block in enumerate(burst))
+    burst = None
+    print("low", flush=True)
+    sys.stdin.readline()
+print(all(block == bytes([n & 255]) * 20000 for n, block in enumerate(kept)), flush=True)
+"""
 
 
 # Holds 20 MB in blocks of all sizes and goes through a gigabyte; memory for 300 MB comes and goes.
