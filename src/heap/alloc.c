@@ -60,18 +60,15 @@ static __attribute__((noinline)) struct slab *current_ready(struct heap *heap, u
 			return NULL;
 		heap->current[class] = slab;
 		/* A slab of several granules that becomes empty is looked at: only one may stay. */
-		slab_set_mark(slab,
-			class < CLASS_FINE_COUNT || heap_classes[class].granules == 1 ? MARK_NEVER
-										      : 0);
+		slab_set_mark(slab, class_has_bin(class) ? MARK_NEVER : 0);
 	}
 	return slab;
 }
 
 /* Moves the current slab's list into the bin; its blocks count as used from then on. */
-static bool bin_refill(struct heap *heap, unsigned class)
+static bool bin_refill(struct heap *heap, unsigned class, bool *ret_fresh)
 {
-	bool fresh;
-	struct slab *slab = current_ready(heap, class, &fresh);
+	struct slab *slab = current_ready(heap, class, ret_fresh);
 	if (slab == NULL)
 		return false;
 	heap->bin[class] = slab->free;
@@ -80,39 +77,39 @@ static bool bin_refill(struct heap *heap, unsigned class)
 	return true;
 }
 
-/* The first block of the slab's own list, which is not empty. */
-static inline void *slab_take(struct slab *slab)
+/* The first block of a list that is not empty. */
+static inline struct block *list_take(struct block **list)
 {
-	struct block *block = slab->free;
+	struct block *block = *list;
 	block_take(block);
-	slab->free = block->next;
-	slab_set_used(slab, slab_used(slab) + 1);
+	*list = block->next;
 	return block;
 }
 
-static void *fine_alloc(struct heap *heap, unsigned class)
+/* The first block of the slab's own list, which is not empty. */
+static inline struct block *slab_take(struct slab *slab)
 {
-	if (heap->bin[class] == BLOCK_END && !bin_refill(heap, class))
-		return NULL;
-	struct block *block = heap->bin[class];
-	block_take(block);
-	heap->bin[class] = block->next;
-	return block;
+	slab_set_used(slab, slab_used(slab) + 1);
+	return list_take(&slab->free);
 }
 
 void *heap_alloc_class(struct heap *heap, unsigned class, bool *ret_zeroed)
 {
-	if (class < CLASS_FINE_COUNT)
-		return fine_alloc(heap, class);
 	struct slab *slab = heap->current[class];
-	if (slab == NULL || slab->free == BLOCK_END) {
-		bool fresh;
-		slab = current_ready(heap, class, &fresh);
+	bool fresh = false;
+	struct block *block;
+	if (class_has_bin(class)) {
+		if (heap->bin[class] == BLOCK_END && !bin_refill(heap, class, &fresh))
+			return NULL;
+		block = list_take(&heap->bin[class]);
+	} else {
+		if (slab == NULL || slab->free == BLOCK_END)
+			slab = current_ready(heap, class, &fresh);
 		if (slab == NULL)
 			return NULL;
-		*ret_zeroed = fresh && slab->zeroed && heap_classes[class].batch == 1;
+		block = slab_take(slab);
 	}
-	struct block *block = slab_take(slab);
+	*ret_zeroed = fresh && heap->current[class]->zeroed && heap_classes[class].batch == 1;
 	block->next = NULL; /* with the key, all that it held if it reads as zero otherwise */
 	return block;
 }
@@ -148,19 +145,25 @@ static void *alloc_any(size_t align, size_t size, bool *ret_zeroed)
 }
 
 /*
- * The fast path of the classes above the fine ones: a block of the current slab's own list, or
+ * The fast path of the classes above those of malloc's own: a block of the current slab's own list, or
  * NULL. It holds only while the heap is at rest and not hooked.
  */
 static inline void *alloc_medium(size_t size)
 {
 	struct heap *heap = a_load_rlx(&heap_self);
-	if (size - CLASS_FINE_BYTES - 1 >= CLASS_BYTES_MAX - CLASS_FINE_BYTES ||
-		a_load_rlx(&heap->limit) != CLASS_FINE_COUNT || a_load_rlx(&heap->freeing) != NULL)
+	if (size - CLASS_FAST_BYTES - 1 >= CLASS_BYTES_MAX - CLASS_FAST_BYTES ||
+		a_load_rlx(&heap->limit) != CLASS_FAST_UNITS)
 		return NULL;
+	const unsigned class = class_of(size);
 	heap_mark_inside(heap);
-	struct slab *slab = heap->current[class_of(size)];
-	void *p = slab != NULL && slab->free != BLOCK_END ? slab_take(slab) : NULL;
-	heap_mark_at_rest(heap, false);
+	struct slab *slab = heap->current[class];
+	void *p = NULL;
+	if (heap->bin[class] != BLOCK_END)
+		p = list_take(&heap->bin[class]);
+	else if (slab != NULL && slab->free != BLOCK_END && !class_has_bin(class))
+		p = slab_take(slab);
+	a_signal_fence();
+	a_store_rlx(&heap->limit, CLASS_FAST_UNITS);
 	return p;
 }
 
@@ -184,7 +187,7 @@ void *heap_alloc(size_t size)
 void *heap_alloc_zeroed(size_t size)
 {
 	bool zeroed = false;
-	void *p = size <= CLASS_FINE_BYTES ? heap_malloc_try(size) : alloc_medium(size);
+	void *p = size <= CLASS_FAST_BYTES ? heap_malloc_try(size) : alloc_medium(size);
 	if (p == NULL) {
 		const struct heap_delegate *libc = heap_delegated();
 		if (libc != NULL)
@@ -198,7 +201,7 @@ void *heap_alloc_aligned(size_t align, size_t size)
 {
 	const size_t bytes = size_aligned(align, size);
 	void *p = NULL;
-	if (bytes <= CLASS_FINE_BYTES)
+	if (bytes <= CLASS_FAST_BYTES)
 		p = heap_malloc_try(bytes);
 	else if (align <= PAGE_GRANULE_BYTES)
 		p = alloc_medium(bytes);

@@ -40,7 +40,7 @@ static uint32_t list_length(const struct slab *slab, struct seen *seen, const st
 		const size_t offset = (size_t)((const char *)block - slab->base);
 		REQUIRE(offset % slab->bytes == 0);
 		const size_t index = offset / slab->bytes;
-		REQUIRE(index < a_load_rlx(&slab->carved));
+		REQUIRE(slab_is_carved(slab, (uint32_t)index));
 		const uint64_t bit = (uint64_t)1 << index % 64;
 		REQUIRE((seen->bits[index / 64] & bit) == 0);
 		seen->bits[index / 64] |= bit;
@@ -70,7 +70,7 @@ static void check_owned(const struct slab *slab, uint64_t word, struct seen *see
 	REQUIRE(slab->attached == !current);
 	const uint32_t used = slab_used(slab);
 	const uint32_t local = list_length(slab, seen, slab->free);
-	const bool has_bin = current && class < CLASS_FINE_COUNT;
+	const bool has_bin = current && class_has_bin(class);
 	const uint32_t binned = has_bin ? list_length(slab, seen, heap->bin[class]) : 0;
 	REQUIRE(local == slab_free_count(slab));
 	REQUIRE(used >= binned + remote);
@@ -83,11 +83,15 @@ static void check_slab(const struct slab *slab, uint64_t word)
 	const unsigned class = a_load_rlx(&slab->class);
 	REQUIRE(class > 0 && class < CLASS_COUNT);
 	const struct class *config = &heap_classes[class];
-	REQUIRE(slab->bytes == config->bytes && slab->magic == config->magic);
+	REQUIRE(slab->bytes == config->bytes);
+	REQUIRE(slab->magic == config->magic || (slab->magic == 0 && slab_has_holes(slab)));
 	REQUIRE(slab->capacity == config->capacity);
 	REQUIRE(a_load_rlx(&slab->granules) == config->granules);
 	REQUIRE(page_record_of(slab->base) == slab);
 	REQUIRE(a_load_rlx(&slab->carved) <= slab->capacity);
+	REQUIRE(!slab_has_holes(slab) ||
+		(uint32_t)__builtin_popcountll(a_load_rlx(&slab->holes)) ==
+			slab->capacity - a_load_rlx(&slab->carved));
 	struct seen seen = { 0 };
 	const uint32_t remote = list_length(slab, &seen, word_list(slab, word));
 	if (word_state(word) == SLAB_OWNED) {
@@ -130,7 +134,7 @@ static void check_class(const struct heap *heap, unsigned class)
 {
 	const struct slab *current = heap->current[class];
 	REQUIRE(current == NULL || heap_holds(heap, current));
-	REQUIRE(class >= CLASS_FINE_COUNT || heap->bin[class] == BLOCK_END || current != NULL);
+	REQUIRE(heap->bin[class] == BLOCK_END || (current != NULL && class_has_bin(class)));
 	unsigned count = 0;
 	const struct slab *prev = NULL;
 	for (const struct slab *slab = heap->attached[class].first; slab; slab = slab->next) {

@@ -25,7 +25,7 @@ struct slab *slab_find(const void *p, uint64_t *ret_word)
 static void check_place(const struct slab *slab, const void *p)
 {
 	const uint32_t offset = (uint32_t)((const char *)p - slab->base);
-	if (offset % slab->bytes != 0 || offset / slab->bytes >= a_load_rlx(&slab->carved))
+	if (offset % slab->bytes != 0 || !slab_is_carved(slab, offset / slab->bytes))
 		heap_fatal_invalid_free();
 }
 
@@ -38,22 +38,13 @@ static void check_free(const struct slab *slab, const struct block *block)
 
 static void free_local(struct heap *heap, struct slab *slab, struct block *block)
 {
-	block_put(slab, block);
+	block_put(&slab->free, block);
 	if (slab_count_down(slab))
 		slab_relieved(heap, slab);
 }
 
 void heap_free_at_mark(struct heap *heap, struct slab *slab)
 {
-	if (a_load_rlx(&heap->limit) == 0) {
-		/* We are a signal handler that interrupted malloc: the lists are for later. */
-		heap->recheck = true;
-		/* [heap.7] rel: what was done to the slab is done; pairs with seize_slabs(). */
-		a_store_rel(&heap->freeing, NULL);
-		return;
-	}
-	a_store_rlx(&heap->limit, 0);
-	a_signal_fence();
 	slab_relieved(heap, slab);
 	page_tick();
 	heap_leave(heap);
@@ -80,7 +71,7 @@ static bool free_by_own(struct slab *slab, struct block *block, uint64_t word)
 		return false;
 	bool done = true;
 	if (heap_touch(heap, slab)) {
-		if (block_is_free(slab, block))
+		if (block_is_free(slab, block, slab->free))
 			check_free(slab, block);
 		free_local(heap, slab, block);
 	} else {
@@ -111,6 +102,42 @@ static void free_in_slab(struct slab *slab, struct block *block, uint64_t word)
 		free_remote(slab, block);
 }
 
+/* Whether the block is one of the slab's that the program may hold, as far as can be seen here. */
+static inline bool is_held(const struct slab *slab, const struct block *block)
+{
+	/* The product's upper half is the index; the lower is below this for the start of a block only. */
+	const uint64_t inverse = heap_classes[a_load_rlx(&slab->class)].inverse;
+	const __uint128_t product =
+		(__uint128_t)((uintptr_t)block - (uintptr_t)slab->base) * inverse;
+	return (uint64_t)product < inverse && slab_is_carved(slab, (uint32_t)(product >> 64)) &&
+		!block_is_free(slab, block, slab->free);
+}
+
+/*
+ * The fast path of slabs that free's own does not serve: of several granules, or with blocks given
+ * back. False: not the thread's, not at rest, or something is wrong with the block.
+ */
+static inline bool free_medium(struct slab *slab, struct block *block)
+{
+	struct heap *heap = a_load_rlx(&heap_self);
+	if (a_load_rlx(&heap->limit) != CLASS_FAST_UNITS)
+		return false;
+	a_store_rlx(&heap->limit, 0);
+	/* As in heap_free_beside(). */
+	a_store_rlx(&heap->named, slab);
+	a_signal_fence();
+	const bool done = heap_holds(heap, slab) && slab_has_holes(slab) && is_held(slab, block);
+	if (done) {
+		block_put(&slab->free, block);
+		if (__builtin_expect(slab_count_down(slab), 0)) {
+			heap_free_at_mark(heap, slab);
+			return true;
+		}
+	}
+	heap_mark_at_rest(heap, CLASS_FAST_UNITS);
+	return done;
+}
+
 /* What lies in no memory of ours: libc's, if the program was handed over to it, or nobody's. */
 static void free_foreign(void *p)
 {
@@ -130,6 +157,8 @@ void heap_free_slow(void *p)
 		free_foreign(p);
 		return;
 	}
+	if (free_medium(slab, p))
+		return;
 	heap_hook_freeing(p);
 	switch (word_state(word)) {
 	case SLAB_OWNED:

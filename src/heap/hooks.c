@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Hooks: sampling, probes and the hardened mode come in here. While hooks are set, a heap at rest
- * has the limit 1 and `freeing` is not NULL, which closes the fast paths of malloc and free; a
- * thread takes notice at its next slow call.
+ * has the limit 1, which closes the fast paths of malloc and free; a thread takes notice at its
+ * next slow call.
  */
 #include "heap/core.h"
 

@@ -46,6 +46,6 @@ __attribute__((no_sanitize("thread"))) bool slab_has_free(const struct slab *sla
 	if (list_has(slab, *(struct block *const volatile *)&slab->free, block))
 		return true;
 	const struct heap *heap = heap_at(word_owner(word));
-	return index < CLASS_FINE_COUNT &&
+	return index < CLASS_COUNT &&
 		list_has(slab, *(struct block *const volatile *)&heap->bin[index], block);
 }

@@ -65,8 +65,10 @@ static struct heap *heap_make(void)
 	struct heap *heap = heap_at(index + 1);
 	heap->id = index + 1;
 	heap_mark_inside(heap);
-	for (unsigned class = 0; class < CLASS_FINE_COUNT; class ++)
+	for (unsigned class = 0; class < CLASS_COUNT; class ++)
 		heap->bin[class] = BLOCK_END;
+	for (unsigned units = 1; units < CLASS_FAST_UNITS; units++)
+		heap->classes[units] = (uint8_t)class_of(units * 16);
 	return heap;
 }
 

@@ -8,10 +8,10 @@
  * this file runs. Two claims, each of the form "I set, barrier, I look; you set, fence, you look":
  *   the lists   `seized` here, `listing` there. Seen listing: give up. Else the lists are ours
  *               until `seized` is taken back, and the thread keeps off them meanwhile.
- *   each slab   `owner` taken away here; there `freeing` names the slab before `owner` is looked
+ *   each slab   `owner` taken away here; there `named` says which slab before `owner` is looked
  *               at. Every later free sees that the slab is not the heap's and pushes to its word.
  *               The one slab that is named may be under work: it stays.
- * linearization: remote_open() of each slab. ordering: the release of `freeing` and our acquire
+ * linearization: remote_open() of each slab. ordering: the release of `named` and our acquire
  * hand over what the thread did to its slabs. progress: nobody waits; a thread stopped in here leaves
  * the heap seized, and it works on without attached slabs. Where os_barrier() does not exist
  * nothing is taken.
@@ -72,7 +72,7 @@ static bool seize_slabs(struct heap *heap)
 		return false;
 	}
 	/* [heap.7] acq: sees all that the thread did to its slabs; pairs with heap_leave(). */
-	open_all(heap, heap_named(a_load_acq(&heap->freeing)));
+	open_all(heap, a_load_acq(&heap->named));
 	return true;
 }
 

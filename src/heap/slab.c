@@ -48,6 +48,8 @@ struct slab *slab_create(struct heap *heap, unsigned class)
 	slab->zeroed = run.zeroed;
 	slab->attached = false;
 	a_store_rlx(&slab->carved, 0);
+	a_store_rlx(&slab->seen, 0);
+	a_store_rlx(&slab->holes, slab_has_holes(slab) ? UINT64_MAX >> (64 - slab->capacity) : 0);
 	a_store_rlx(&slab->granules, config->granules);
 	inner_begin(slab, config->granules);
 	remote_begin(slab, SLAB_OWNED, heap->id);
@@ -55,27 +57,37 @@ struct slab *slab_create(struct heap *heap, unsigned class)
 	return slab;
 }
 
+/* The index of the next block to carve; `holes` are those left. */
+static uint32_t carve_index(const struct slab *slab, uint64_t *holes, uint32_t carved)
+{
+	if (!slab_has_holes(slab))
+		return carved;
+	const uint32_t index = (uint32_t)__builtin_ctzll(*holes);
+	*holes &= *holes - 1;
+	return index;
+}
+
 bool slab_carve(struct slab *slab)
 {
 	ASSERT(slab->free == BLOCK_END);
-	const uint32_t carved = a_load_rlx(&slab->carved);
+	uint32_t carved = a_load_rlx(&slab->carved);
+	uint64_t holes = a_load_rlx(&slab->holes);
 	uint32_t count = slab->capacity - carved;
 	if (count == 0)
 		return false;
 	const uint32_t batch = heap_classes[a_load_rlx(&slab->class)].batch;
 	if (count > batch)
 		count = batch;
-	struct block *block = slab_block_at(slab, carved);
-	slab->free = block;
-	for (uint32_t i = 1; i < count; i++) {
-		struct block *next = (struct block *)(void *)((char *)block + slab->bytes);
-		block->next = next;
+	struct block **end = &slab->free;
+	while (count-- > 0) {
+		struct block *block = slab_block_at(slab, carve_index(slab, &holes, carved++));
 		block->key = BLOCK_KEY;
-		block = next;
+		*end = block;
+		end = &block->next;
 	}
-	block->next = BLOCK_END;
-	block->key = BLOCK_KEY;
-	a_store_rlx(&slab->carved, carved + count);
+	*end = BLOCK_END;
+	a_store_rlx(&slab->holes, holes);
+	a_store_rlx(&slab->carved, carved);
 	return true;
 }
 

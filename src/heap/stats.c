@@ -46,7 +46,7 @@ static void count_bins(struct heap_class_stats *rows)
 	struct heap *heap = heap_enter_own();
 	if (heap == NULL)
 		return;
-	for (unsigned class = 1; class < CLASS_FINE_COUNT; class ++) {
+	for (unsigned class = 1; class < CLASS_COUNT; class ++) {
 		for (const struct block *b = heap->bin[class]; b != BLOCK_END; b = b->next) {
 			rows[class].free_blocks++;
 			rows[class].used_blocks--;

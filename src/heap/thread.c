@@ -14,8 +14,8 @@
 #include "heap/core.h"
 
 __thread _Atomic(struct heap *) heap_self = &heap_none;
-struct heap heap_none = { .freeing = HEAP_INSIDE };
-struct heap heap_gone = { .freeing = HEAP_INSIDE };
+struct heap heap_none;
+struct heap heap_gone;
 
 static pthread_key_t exit_key;
 static _Atomic(bool) exit_key_made;
@@ -95,7 +95,7 @@ void heap_leave(struct heap *heap)
 		heap_release(heap);
 		return;
 	}
-	heap_mark_at_rest(heap, heap_is_hooked());
+	heap_mark_at_rest(heap, heap_is_hooked() ? LIMIT_HOOKED : CLASS_FAST_UNITS);
 }
 
 /* Moves the blocks of the bin back to their slab, which is the current one. */
@@ -118,7 +118,7 @@ static void bin_return(struct heap *heap, unsigned class)
 static void current_close(struct heap *heap, unsigned class)
 {
 	struct slab *slab = heap->current[class];
-	if (class < CLASS_FINE_COUNT)
+	if (class_has_bin(class))
 		bin_return(heap, class);
 	heap->current[class] = NULL;
 	slab_open(slab);

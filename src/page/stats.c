@@ -61,6 +61,21 @@ void page_record_each(void (*fn)(void *record, void *arg), void *arg)
 	}
 }
 
+uint32_t page_record_some(uint32_t from, uint32_t count, void (*fn)(void *record, void *arg),
+	void *arg)
+{
+	struct arena *a = arena_get();
+	size_t frontier = a ? ends_frontier(ends_get(a)) : 0;
+	size_t end = frontier;
+
+	if (from >= frontier)
+		return 0;
+	if (count < frontier - from)
+		end = from + count;
+	each_record(from, end, fn, arg);
+	return end < frontier ? (uint32_t)end : 0;
+}
+
 bool page_check(void)
 {
 	struct arena *a = arena_get();

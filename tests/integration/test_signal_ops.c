@@ -50,7 +50,7 @@ static void release_remotely(size_t count)
 	struct heap *heap = a_load_rlx(&heap_self);
 	heap_mark_inside(heap);
 	release_many(count);
-	heap_mark_at_rest(heap, false);
+	heap_mark_at_rest(heap, CLASS_FAST_UNITS);
 }
 
 /* The operations: `prepare` runs untraced, `run` is stepped through. */
@@ -87,8 +87,8 @@ static void fill_up(size_t size)
 	const unsigned class = class_of(size);
 	hold(heap_alloc(size));
 	const struct slab *slab = heap->current[class];
-	while ((class < CLASS_FINE_COUNT && heap->bin[class] != BLOCK_END) ||
-		slab->free != BLOCK_END || a_load_rlx(&slab->carved) < slab->capacity)
+	while (heap->bin[class] != BLOCK_END || slab->free != BLOCK_END ||
+		a_load_rlx(&slab->carved) < slab->capacity)
 		hold(heap_alloc(size));
 }
 

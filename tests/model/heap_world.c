@@ -67,7 +67,7 @@ static struct heap *take_heap(void)
 	struct heap *heap = heap_pool_take();
 
 	EXPLORE_CHECK(heap != NULL);
-	heap_mark_at_rest(heap, false);
+	heap_mark_at_rest(heap, CLASS_FAST_UNITS);
 	return heap;
 }
 

@@ -127,7 +127,7 @@ static void work_of_peer(void *arg)
 static uint64_t blocks_in_bins(const struct heap *heap)
 {
 	uint64_t count = 0;
-	for (unsigned class = 1; class < CLASS_FINE_COUNT; class ++) {
+	for (unsigned class = 1; class < CLASS_COUNT; class ++) {
 		for (const struct block *b = heap->bin[class]; b != BLOCK_END; b = b->next)
 			count++;
 	}

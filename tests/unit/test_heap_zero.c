@@ -211,7 +211,7 @@ TEST(a_trim_inside_the_heap_leaves_the_slabs)
 	struct heap *heap = fixture_heap();
 	heap_mark_inside(heap);
 	heap_trim();
-	heap_mark_at_rest(heap, false);
+	heap_mark_at_rest(heap, CLASS_FAST_UNITS);
 	CHECK_EQ(heap->current[class_of(100)], slab);
 	heap_check();
 }

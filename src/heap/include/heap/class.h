@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,17 +17,34 @@
 #define CLASS_FINE_BYTES ((size_t)512)
 #define CLASS_BYTES_MAX ((size_t)256 << 10)
 
+/*
+ * Sizes that the fast path of malloc serves, in units of 16 bytes: it finds the class in a table of
+ * bytes, for a branch between fine classes and others would be mispredicted in every other program.
+ */
+#define CLASS_FAST_BYTES ((size_t)4096)
+#define CLASS_FAST_UNITS (CLASS_FAST_BYTES / 16 + 1)
+
 struct class
 {
 	uint32_t bytes;     /* of a block */
 	uint32_t capacity;  /* blocks in a slab */
 	uint32_t threshold; /* free blocks from which a slab is worth taking blocks from */
 	uint32_t magic;     /* ceil(2^32 / bytes), or 0 for slabs of several granules */
+	uint64_t inverse;   /* ceil(2^64 / bytes) */
 	uint16_t granules;  /* of a slab */
 	uint16_t batch;     /* blocks carved at a time */
 };
 
 extern const struct class heap_classes[CLASS_COUNT] __attribute__((visibility("hidden")));
+
+/*
+ * Whether the class's current slab gives out its blocks by a bin. Larger slabs do it by their own
+ * list, for there it is noticed when they become empty.
+ */
+static inline bool class_has_bin(unsigned class)
+{
+	return heap_classes[class].granules == 1;
+}
 
 /* The class of a size from 1 to CLASS_BYTES_MAX. */
 static inline unsigned class_of(size_t size)

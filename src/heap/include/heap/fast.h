@@ -24,13 +24,27 @@ _Noreturn __attribute__((cold)) void heap_fatal_corrupted(void);
 /* The lowest record of them, for records lie downwards; the highest address when there is none. */
 extern _Atomic(uintptr_t) heap_warm_records __attribute__((visibility("hidden")));
 
-/* Whether a block that is being freed into its own slab is seen to be free already. */
+/* Whether a block that is being freed is seen to be free already; `top` is the first of its list. */
 static inline __attribute__((always_inline)) bool block_is_free(const struct slab *slab,
-	const struct block *block)
+	const struct block *block, const struct block *top)
 {
 	if (__builtin_expect((uintptr_t)slab >= a_fold(&heap_warm_records), 1))
 		return block->key == BLOCK_KEY;
-	return block == slab->free;
+	return block == top;
+}
+
+/*
+ * Whether the block is misplaced in the slab or seen to be free. The product is below the magic only
+ * for the start of a block (Lemire, Kaser, Kurz, "Faster remainder by direct computation", 2019); a
+ * slab of several granules has magic 0.
+ */
+static inline __attribute__((always_inline)) bool block_is_misused(const struct slab *slab,
+	const struct block *block, const struct block *top)
+{
+	const uint32_t place = (uint16_t)(uintptr_t)block;
+
+	return __builtin_expect(place * slab->magic >= slab->magic, 0) ||
+		__builtin_expect(block_is_free(slab, block, top), 0);
 }
 
 /* A block leaves a free list; one without its key was written to or freed twice. */
@@ -41,16 +55,18 @@ static inline __attribute__((always_inline)) void block_take(struct block *block
 	block->key = 0;
 }
 
-static inline __attribute__((always_inline)) void block_put(struct slab *slab, struct block *block)
+/* A block enters a free list, of which it becomes the first. */
+static inline __attribute__((always_inline)) void block_put(struct block **list,
+	struct block *block)
 {
-	block->next = slab->free;
+	block->next = *list;
 	block->key = BLOCK_KEY;
-	slab->free = block;
+	*list = block;
 }
 
 __attribute__((noinline)) void *heap_alloc_slow(size_t size);
 __attribute__((noinline)) void heap_free_slow(void *p);
-/* The slab has reached its mark by a local free, which still names it. */
+/* The slab has reached its mark by a local free; the heap is inside, and is left. */
 __attribute__((cold, noinline)) void heap_free_at_mark(struct heap *heap, struct slab *slab);
 
 /* A block of the calling thread's bin, or NULL when it takes heap_alloc_slow() to get one. */
@@ -58,9 +74,10 @@ static inline __attribute__((always_inline)) void *heap_malloc_try(size_t size)
 {
 	struct heap *heap = a_load_rlx(&heap_self);
 	/* A size that overflows here comes to class 0, whose bin is always empty. */
-	const size_t class = (size + 15) >> 4;
-	if (__builtin_expect(class >= a_fold(&heap->limit), 0))
+	const size_t units = (size + 15) >> 4;
+	if (__builtin_expect(units >= a_fold(&heap->limit), 0))
 		return NULL;
+	const size_t class = heap->classes[units];
 	a_store_rlx(&heap->limit, 0);
 	a_signal_fence();
 	struct block *block = heap->bin[class];
@@ -71,7 +88,7 @@ static inline __attribute__((always_inline)) void *heap_malloc_try(size_t size)
 		block->key = 0;
 	}
 	a_signal_fence();
-	a_store_rlx(&heap->limit, CLASS_FINE_COUNT);
+	a_store_rlx(&heap->limit, CLASS_FAST_UNITS);
 	return taken ? block : NULL;
 }
 
@@ -82,42 +99,53 @@ static inline __attribute__((always_inline)) void *heap_malloc_fast(size_t size)
 	return __builtin_expect(block != NULL, 1) ? block : heap_alloc_slow(size);
 }
 
+/*
+ * Frees into a slab that the heap, which the caller is inside of, holds beside its current ones; false
+ * when it does not hold it, or something is wrong with the block.
+ */
+static inline __attribute__((always_inline)) bool heap_free_beside(struct heap *heap,
+	struct slab *slab, struct block *block)
+{
+	/* The name of the slab comes first, then the look at its owner: see seize.c. */
+	a_store_rlx(&heap->named, slab);
+	a_signal_fence();
+	if (__builtin_expect(a_fold(&slab->owner) != heap, 0) ||
+		block_is_misused(slab, block, slab->free))
+		return false;
+	block_put(&slab->free, block);
+	if (__builtin_expect(slab_count_down(slab), 0)) {
+		heap_free_at_mark(heap, slab);
+		return true;
+	}
+	heap_mark_at_rest(heap, CLASS_FAST_UNITS);
+	return true;
+}
+
 static inline __attribute__((always_inline)) void heap_free_fast(void *p)
 {
 	const uintptr_t offset = (uintptr_t)p - a_fold(&page_arena.base);
-	if (__builtin_expect(offset >= a_fold(&page_arena.bytes), 0)) {
+	struct heap *heap = a_load_rlx(&heap_self);
+	if (__builtin_expect(offset >= a_fold(&page_arena.bytes), 0) ||
+		__builtin_expect(a_fold(&heap->limit) != CLASS_FAST_UNITS, 0)) {
 		heap_free_slow(p);
 		return;
 	}
 	struct slab *slab = (struct slab *)(a_fold(&page_arena.records) -
 		(offset >> PAGE_GRANULE_SHIFT << PAGE_RECORD_SHIFT));
-	struct heap *heap = a_load_rlx(&heap_self);
-	/* If not at rest it stays untouched: it may name the slab of a free that we interrupted. */
-	if (__builtin_expect(a_fold(&heap->freeing) != NULL, 0)) {
-		heap_free_slow(p);
-		return;
-	}
-	/* The name of the slab comes first, then the look at its owner: see seize.c. */
-	a_store_rlx(&heap->freeing, slab);
-	a_signal_fence();
 	struct block *block = p;
-	/*
-	 * The product is below the magic only for the start of a block (Lemire, Kaser, Kurz,
-	 * "Faster remainder by direct computation", 2019); a slab of several granules has magic 0.
-	 */
-	if (__builtin_expect(a_fold(&slab->owner) != heap, 0) ||
-		__builtin_expect((uint32_t)(uint16_t)(uintptr_t)p * slab->magic >= slab->magic,
-			0) ||
-		__builtin_expect(block_is_free(slab, block), 0)) {
-		a_store_rlx(&heap->freeing, NULL);
+	a_store_rlx(&heap->limit, 0);
+	a_signal_fence();
+	/* Whosever the slab is, its class is one; and nobody takes a current slab from its heap. */
+	const size_t class = a_load_rlx(&slab->class);
+	if (__builtin_expect(heap->current[class] == slab, 1) &&
+		!block_is_misused(slab, block, heap->bin[class])) {
+		block_put(&heap->bin[class], block);
+		a_signal_fence();
+		a_store_rlx(&heap->limit, CLASS_FAST_UNITS);
+		return;
+	}
+	if (!heap_free_beside(heap, slab, block)) {
+		heap_mark_at_rest(heap, CLASS_FAST_UNITS);
 		heap_free_slow(p);
-		return;
 	}
-	block_put(slab, block);
-	if (__builtin_expect(slab_count_down(slab), 0)) {
-		heap_free_at_mark(heap, slab);
-		return;
-	}
-	/* [heap.7] rel: what was done to the slab is done; pairs with seize_slabs(). */
-	a_store_rel(&heap->freeing, NULL);
 }

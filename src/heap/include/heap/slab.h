@@ -17,6 +17,9 @@
  *   LISTED: the slab's one `link` is in exactly one stack (some heap's pending stack or the class's
  *          available stack), or in the hands of a thread between setting the bit and pushing, or
  *          between popping and routing. The bit outlives FREED, because the stack's entry does.
+ *   holes: of a slab of at most SLAB_HOLES blocks, those that are not carved: never used, or given
+ *          back to the kernel since (scavenge.c). They are in no list, and capacity - carved many.
+ *          In slabs of more blocks those from index `carved` on are not.
  *   owner: the heap that holds the slab, else NULL. Only the holder writes it, and who seizes its
  *          lists, so a thread that reads its own heap there after it has named the slab (seize.c)
  *          knows that the slab is its own; any other value is a hint.
@@ -52,9 +55,9 @@ struct slab {
 	struct block *free;           /* owner only: freed by the owner */
 	uint32_t until;               /* owner only, but statistics read both: see `used` above */
 	uint32_t mark;                /* the value of used at which a free takes the slow path */
-	uint32_t magic;               /* const while OWNED or OPEN, as are the next three */
-	uint32_t bytes;               /* of a block; for LARGE, 0 */
-	char *base;                   /* of the run; for LARGE, the block */
+	uint32_t magic;               /* owner only: 0 once blocks were given back */
+	uint32_t bytes; /* of a block; for LARGE, 0. Const while OWNED or OPEN, as the next two */
+	char *base;     /* of the run; for LARGE, the block */
 	uint32_t capacity;
 	/* Const while OWNED or OPEN, but read by who holds no block of it. */
 	_Atomic(uint16_t) class;
@@ -62,10 +65,12 @@ struct slab {
 	bool attached;            /* owner only: in its heap's list of the class */
 	_Atomic(uint32_t) carved; /* written by the owner only; statistics read it */
 	_Atomic(uint32_t) link;   /* the stack's, under LISTED */
+	_Atomic(uint64_t) seen;   /* scavenge.c: what it saw here, and when; 0: nothing */
 
 	/* Second cache line: what other threads write. */
 	_Atomic(uint64_t) word __attribute__((aligned(64)));
 	_Atomic(size_t) granules; /* of the run */
+	_Atomic(uint64_t) holes;  /* written by the owner only: see above */
 	struct slab *next;        /* owner only: the heap's list of attached slabs */
 	struct slab *prev;
 } __attribute__((aligned(64)));
@@ -152,6 +157,22 @@ static inline bool slab_count_down(struct slab *slab)
 
 /* A mark that `used` never reaches. */
 #define MARK_NEVER UINT32_MAX
+
+#define SLAB_HOLES 64
+
+/* Whether it is told by `holes` which blocks of the slab are carved. */
+static inline bool slab_has_holes(const struct slab *slab)
+{
+	return slab->capacity <= SLAB_HOLES;
+}
+
+/* Whether the block with this index has been carved, and may thus be held by the program. */
+static inline bool slab_is_carved(const struct slab *slab, uint32_t index)
+{
+	if (!slab_has_holes(slab))
+		return index < a_load_rlx(&slab->carved);
+	return index < slab->capacity && (a_load_rlx(&slab->holes) >> index & 1) == 0;
+}
 
 /* Free blocks from which the slab is listed. Who holds no block of it may get a stale answer. */
 static inline uint32_t slab_threshold(const struct slab *slab)

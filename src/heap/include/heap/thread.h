@@ -7,21 +7,20 @@
  * to the thread (or to the one operation) that took it, except for `pending`, which anyone pushes
  * to.
  *
- * Entering: two words of the heap tell a signal handler what its thread is doing in there.
- *   limit    fine classes that malloc's fast path serves; 0 while the thread is inside malloc or a
- *            slow path. One comparison covers the size, this mark and a thread without a heap.
- *   freeing  NULL, or FREEING_HOOKED, at rest; the slab that a free works on, or HEAP_INSIDE.
- * malloc's fast path works on bins only and sets just `limit`; free's fast path works on a slab's
- * own list only and sets just `freeing`: either may interrupt the other. All else sets both, and
- * starts only where both are at rest. A handler that finds them otherwise leaves them alone and
- * uses another heap from the pool for that one operation, and so does a destructor that runs after
- * the thread gave its heap back. A handler that never returns (longjmp) leaves its heap busy, and
- * the thread goes on by the pool: slower, and correct.
+ * Entering: `limit` is CLASS_FAST_UNITS, what malloc's fast path serves, and 0 while the thread is
+ * inside its heap: one comparison covers the size, this mark and a thread without a heap.
+ * A signal handler that finds its thread inside uses another heap from the pool for that one
+ * operation, and so does a destructor that runs after the thread gave its heap back. A handler that
+ * never returns (longjmp) leaves its heap busy, and the thread goes on by the pool: slower, and
+ * correct.
+ *
+ * Inside, `named` is the slab that the thread works on, if that is not a current one, which nobody
+ * may take (seize.c).
  *
  * Both are stored and read by their own thread, so a compiler fence orders them; another thread
- * reads them only behind os_barrier() (seize.c), or in the child of a fork. There they tell which
- * heaps of vanished threads were at rest: fork's snapshot holds each thread's stores up to some
- * point in program order, and none later.
+ * reads them only behind os_barrier(), or in the child of a fork. There `limit` tells which heaps
+ * of vanished threads were at rest: fork's snapshot holds each thread's stores up to some point in
+ * program order, and none later.
  */
 #pragma once
 
@@ -38,10 +37,11 @@ struct slab_list {
 };
 
 struct heap {
-	/* Own thread only, as all that says nothing else: blocks of current[i]; bin[0] is empty. */
-	struct block *bin[CLASS_FINE_COUNT];
+	/* Own thread only, as all that says nothing else: blocks of current[i], where class_has_bin(). */
+	struct block *bin[CLASS_COUNT];
 	_Atomic(size_t) limit; /* own thread writes these; others read them as told above */
-	_Atomic(struct slab *) freeing;
+	_Atomic(struct slab *) named;
+	uint8_t classes[CLASS_FAST_UNITS]; /* const once made: of sizes in units of 16 bytes */
 	struct slab *current[CLASS_COUNT];
 	struct slab_list attached[CLASS_COUNT]; /* slabs worth taking from first */
 	_Atomic(uint32_t) attached_count;       /* who has the lists writes it */
@@ -64,38 +64,29 @@ extern __thread _Atomic(struct heap *) heap_self;
 extern struct heap heap_none __attribute__((visibility("hidden")));
 extern struct heap heap_gone;
 
-/* Values of `freeing` that are no slab: no record lies at such an address. */
-#define FREEING_HOOKED ((struct slab *)1) /* at rest, but free's fast path is closed */
-#define HEAP_INSIDE ((struct slab *)2)    /* a slow path that has named no slab */
-#define LIMIT_HOOKED ((size_t)1)          /* at rest, but malloc's fast path is closed */
+/* At rest, but with the fast paths closed: class 0 has no block, and free wants the whole limit. */
+#define LIMIT_HOOKED ((size_t)1)
 
-/* Whether the heap's thread is outside: both words are at rest. */
+/* Whether the heap's thread is outside. */
 static inline bool heap_is_at_rest(struct heap *heap)
 {
-	return a_load_rlx(&heap->limit) != 0 && a_load_rlx(&heap->freeing) <= FREEING_HOOKED;
-}
-
-/* The slab that `freeing` names, or NULL. */
-static inline struct slab *heap_named(struct slab *freeing)
-{
-	return freeing > HEAP_INSIDE ? freeing : NULL;
+	return a_load_rlx(&heap->limit) != 0;
 }
 
 /* Marks the heap: its thread is inside. */
 static inline void heap_mark_inside(struct heap *heap)
 {
 	a_store_rlx(&heap->limit, 0);
-	a_store_rlx(&heap->freeing, HEAP_INSIDE);
 	a_signal_fence();
 }
 
 /* Marks the heap: its thread is outside. */
-static inline void heap_mark_at_rest(struct heap *heap, bool hooked)
+static inline void heap_mark_at_rest(struct heap *heap, size_t limit)
 {
+	/* [heap.7] rel: what was done to the named slab is done; pairs with seize_slabs(). */
+	a_store_rel(&heap->named, NULL);
 	a_signal_fence();
-	/* [heap.7] rel: what was done inside is done; pairs with seize_slabs(). */
-	a_store_rel(&heap->freeing, hooked ? FREEING_HOOKED : NULL);
-	a_store_rlx(&heap->limit, hooked ? LIMIT_HOOKED : CLASS_FINE_COUNT);
+	a_store_rlx(&heap->limit, limit);
 }
 
 /* Whether the heap, which the caller is inside of, holds the slab. */
@@ -137,7 +128,7 @@ void heap_watch_exit(void);
 static inline bool heap_touch(struct heap *heap, struct slab *slab)
 {
 	/* [heap.7] rel: what was done to the slab before is done; pairs with seize_slabs(). */
-	a_store_rel(&heap->freeing, slab);
+	a_store_rel(&heap->named, slab);
 	/* Against os_barrier() of seize.c, which makes it a full fence. */
 	a_signal_fence();
 	return heap_holds(heap, slab);

@@ -150,6 +150,13 @@ bool page_check(void);
 /* Calls `fn` for every record that may ever have been used, in no order; they go on changing. */
 void page_record_each(void (*fn)(void *record, void *arg), void *arg);
 
+/*
+ * The same for the arena's records from number `from` on, `count` at most; returns the number to go on
+ * from, 0 when there are no more.
+ */
+uint32_t page_record_some(uint32_t from, uint32_t count, void (*fn)(void *record, void *arg),
+	void *arg);
+
 /* The record of an address outside the arena: that of a direct run, or NULL. */
 void *page_record_lookup(const void *p);
 
