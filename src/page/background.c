@@ -104,7 +104,8 @@ static void janitor_start(struct arena *a, int64_t epoch)
 
 	if (!ret)
 		a_store_rlx(&a->janitor.beat, epoch);
-	else if (ret == -EALREADY) /* by a thread that may be stopped there: no system calls meanwhile */
+	else if (ret ==
+		-EALREADY) /* by a thread that may be stopped there: no system calls meanwhile */
 		a_store_rlx(&a->janitor.retry, epoch + 1);
 	else if (ret != -EAGAIN)
 		a_store_rlx(&a->janitor.retry, epoch + JANITOR_RETRY_EPOCHS);
