@@ -65,6 +65,63 @@ TEST(posix_memalign_refuses_other_alignments)
 	}
 }
 
+/* Of two errors the alignment is told: it is wrong whatever memory there is. */
+TEST(a_bad_alignment_comes_before_a_size_too_large)
+{
+	void *p = &p;
+
+	KEEPS_ERRNO(CHECK_EQ(M(posix_memalign)(&p, opaque_size(24), opaque_size(SIZE_MAX)),
+		EINVAL));
+	CHECK_EQ(p, &p);
+	FAILS(M(aligned_alloc)(opaque_size(24), opaque_size(SIZE_MAX)), EINVAL);
+	FAILS(M(aligned_alloc)(opaque_size(0), opaque_size(SIZE_MAX)), EINVAL);
+	FAILS(M(memalign)(opaque_size(SIZE_MAX), opaque_size(SIZE_MAX)), EINVAL);
+}
+
+/* Neither fits, nor their sum, nor what it wraps round to. */
+TEST(alignment_and_size_that_add_up_to_nothing)
+{
+	static const size_t pairs[][2] = { { (size_t)1 << 63, (size_t)1 << 63 },
+		{ (size_t)1 << 62, ((size_t)3 << 62) + 1 }, { (size_t)1 << 62, (size_t)1 << 62 },
+		{ (size_t)1 << 62, (size_t)PTRDIFF_MAX }, { 64, SIZE_MAX - 63 },
+		{ 4096, SIZE_MAX - 4095 }, { 65536, SIZE_MAX - 65535 }, { 65536, SIZE_MAX - 65536 },
+		{ 4096, (size_t)PTRDIFF_MAX - 4095 }, { 16, (size_t)PTRDIFF_MAX - 15 } };
+
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+		size_t align = opaque_size(pairs[i][0]);
+		size_t size = opaque_size(pairs[i][1]);
+		void *p = &p;
+
+		FAILS(M(aligned_alloc)(align, size), ENOMEM);
+		FAILS(M(memalign)(align, size), ENOMEM);
+		FAILS(M(memalign)(align - 1, size), ENOMEM);
+		CHECK_EQ(M(posix_memalign)(&p, align, size), ENOMEM);
+		CHECK_EQ(p, &p);
+	}
+}
+
+/* As of malloc(0): something that free() takes, and that no other call is given. */
+TEST(no_bytes_give_distinct_blocks)
+{
+	void *blocks[60];
+
+	for (size_t i = 0; i < 60; i++) {
+		switch (i % 6) {
+		case 0: blocks[i] = M(aligned_alloc)(64, opaque_size(0)); break;
+		case 1: blocks[i] = M(memalign)(64, opaque_size(0)); break;
+		case 2: blocks[i] = M(valloc)(opaque_size(0)); break;
+		case 3: blocks[i] = M(pvalloc)(opaque_size(0)); break;
+		case 4: blocks[i] = M(aligned_alloc)((size_t)1 << 17, opaque_size(0)); break;
+		default: CHECK_EQ(M(posix_memalign)(&blocks[i], 64, opaque_size(0)), 0);
+		}
+		CHECK(opaque(blocks[i]) != NULL);
+		for (size_t j = 0; j < i; j++)
+			CHECK(blocks[i] != blocks[j]);
+	}
+	for (size_t i = 0; i < 60; i++)
+		M(free)(blocks[i]);
+}
+
 TEST(posix_memalign_without_memory_leaves_the_pointer)
 {
 	static const size_t big[] = { SIZE_MAX, SIZE_MAX - 64, (size_t)PTRDIFF_MAX + 1,
@@ -174,6 +231,10 @@ TEST(pvalloc_rounds_the_size_to_pages)
 	FAILS(M(pvalloc)(opaque_size(SIZE_MAX - page + 2)), ENOMEM);
 	FAILS(M(pvalloc)(opaque_size(SIZE_MAX - page + 1)), ENOMEM);
 	FAILS(M(pvalloc)(opaque_size(SIZE_MAX - page)), ENOMEM);
+	/* A size that is allowed, and is not when rounded. */
+	FAILS(M(pvalloc)(opaque_size((size_t)PTRDIFF_MAX)), ENOMEM);
+	FAILS(M(pvalloc)(opaque_size((size_t)PTRDIFF_MAX - page + 2)), ENOMEM);
+	FAILS(M(valloc)(opaque_size((size_t)PTRDIFF_MAX)), ENOMEM);
 }
 
 /* A block comes back to the size class it came from, so that aligned blocks do not accumulate. */

@@ -3,7 +3,10 @@
 #include "conformance.h"
 
 #ifndef FACE_ALLOD
+#include <dirent.h>
 #include <dlfcn.h>
+#include <stdio.h>
+#include <unistd.h>
 
 /* Without this the suite might pass on libc's own malloc. */
 TEST(standard_names_come_from_the_preloaded_library)
@@ -42,6 +45,54 @@ TEST(second_names_are_the_same_calls)
 	free(libc_realloc(malloc(10), 1000));
 	free(libc_memalign(4096, 10));
 	free_sized(libc_malloc(64), 64);
+}
+
+/* Frees what a call of libc has allocated: it must be one of our blocks, or this ends the process. */
+static void take_from_libc(void *block, size_t size)
+{
+	CHECK(block != NULL);
+	CHECK(malloc_usable_size(block) >= size);
+	block = opaque(realloc(block, size + 1000));
+	CHECK(block != NULL);
+	free(block);
+}
+
+/* POSIX says of each that the caller frees the result. */
+TEST(what_libc_allocates_may_be_freed)
+{
+	struct dirent **names = NULL;
+	char *text = NULL;
+	size_t len = 0;
+	FILE *f;
+	int count;
+
+	take_from_libc(strdup("a text"), 7);
+	take_from_libc(strndup("a text", 3), 4);
+	CHECK(asprintf(&text, "%300d", 5) == 300);
+	take_from_libc(text, 301);
+	take_from_libc(getcwd(NULL, 0), 2);
+	take_from_libc(realpath("/", NULL), 2);
+	text = NULL;
+	f = open_memstream(&text, &len);
+	CHECK(f != NULL && fprintf(f, "%5000d\n", 7) == 5001 && fclose(f) == 0);
+	CHECK_EQ(len, 5001);
+	f = fmemopen(text, len, "r");
+	CHECK(f != NULL);
+	{
+		char *line = malloc(3);
+		size_t size = 3;
+
+		CHECK_EQ(getline(&line, &size, f), 5001);
+		CHECK_EQ(line[4999], '7');
+		take_from_libc(line, 5002);
+	}
+	fclose(f);
+	take_from_libc(text, 5002);
+	count = scandir("/", &names, NULL, alphasort);
+	CHECK(count > 2);
+	for (int i = 0; i < count; i++)
+		take_from_libc(names[i], sizeof(void *));
+	take_from_libc(names, (size_t)count * sizeof(names[0]));
 }
 #endif
 

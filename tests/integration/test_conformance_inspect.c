@@ -31,6 +31,31 @@ TEST(usable_size_may_be_used)
 	}
 }
 
+/* Whichever call gave the block, and a resize in place included. */
+TEST(usable_size_of_every_kind_of_block)
+{
+	for (size_t size = 0; size < 2 * MIB; size = size * 5 / 4 + 1) {
+		void *blocks[] = { M(calloc)(1, size), M(realloc)(NULL, size), M(valloc)(size),
+			M(pvalloc)(size), M(memalign)(4096, size), M(aligned_alloc)(64, size),
+			M(realloc)(M(malloc)(size + 100), size + 1),
+			M(realloc)(M(malloc)(size), size + 1) };
+
+		for (size_t i = 0; i < sizeof(blocks) / sizeof(blocks[0]); i++) {
+			size_t usable = M(malloc_usable_size)(opaque(blocks[i]));
+
+			CHECK(blocks[i] != NULL && usable >= size);
+			memset(blocks[i], (int)i, usable);
+		}
+		for (size_t i = 0; i < sizeof(blocks) / sizeof(blocks[0]); i++) {
+			size_t usable = M(malloc_usable_size)(blocks[i]);
+
+			CHECK_EQ(((unsigned char *)blocks[i])[0], i);
+			CHECK_EQ(((unsigned char *)blocks[i])[usable - 1], i);
+			M(free)(blocks[i]);
+		}
+	}
+}
+
 TEST(usable_size_wastes_at_most_an_eighth)
 {
 	for (size_t size = 128; size < 4 * MIB; size = size * 17 / 16 + 1) {
@@ -216,7 +241,8 @@ TEST(mallopt_takes_what_glibc_takes)
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		test_note("mallopt(%d, %d)", rows[i].param, rows[i].value);
-		CHECK_EQ(M(mallopt)(rows[i].param, rows[i].value), rows[i].result);
+		/* mallopt(3): also an error leaves errno alone. */
+		KEEPS_ERRNO(CHECK_EQ(M(mallopt)(rows[i].param, rows[i].value), rows[i].result));
 	}
 	M(free)(M(malloc)(100));
 }
@@ -323,6 +349,17 @@ TEST(malloc_info_refuses_options)
 	CHECK_EQ(M(malloc_info)(1, f), EINVAL);
 	CHECK_EQ(M(malloc_info)(-1, f), EINVAL);
 	CHECK_EQ(ftell(f), 0);
+	fclose(f);
+}
+
+/* A report that could not be written is no success. */
+TEST(malloc_info_tells_of_a_stream_that_fails)
+{
+	FILE *f = fopen("/dev/full", "w");
+
+	CHECK(f != NULL);
+	CHECK_EQ(setvbuf(f, NULL, _IONBF, 0), 0);
+	CHECK(M(malloc_info)(0, f) != 0);
 	fclose(f);
 }
 

@@ -30,6 +30,10 @@ TEST(realloc_to_zero_frees)
 		KEEPS_ERRNO(CHECK_EQ(opaque(M(realloc)(p, opaque_size(0))), NULL));
 		p = opaque(M(malloc)(i % 2 ? 1 << 20 : 1000));
 		KEEPS_ERRNO(CHECK_EQ(opaque(M(reallocarray)(p, opaque_size(0), 8)), NULL));
+		p = opaque(M(malloc)(i % 2 ? 1 << 20 : 1000));
+		KEEPS_ERRNO(CHECK_EQ(opaque(M(reallocarray)(p, 8, opaque_size(0))), NULL));
+		p = opaque(M(memalign)(4096, i % 2 ? 1 << 20 : 1000));
+		KEEPS_ERRNO(CHECK_EQ(opaque(M(realloc)(p, opaque_size(0))), NULL));
 	}
 	CHECK(held_bytes() <= before + 4096);
 }

@@ -119,7 +119,10 @@ static void *thread_main(void *arg_)
 {
 	struct thread_arg *arg = arg_;
 
+	/* Whatever it takes to begin a heap: only the failing call leaves a trace in errno. */
+	errno = ERRNO_MARK;
 	arg->run(&arg->call);
+	CHECK_EQ(errno, arg->run == first_failure ? ENOMEM : ERRNO_MARK);
 	return NULL;
 }
 
@@ -250,4 +253,49 @@ TEST_TIMEOUT(threads_that_end_leave_nothing, 60)
 	after = M(mallinfo2)();
 	CHECK(after.uordblks <= before.uordblks + 65536);
 	CHECK(after.arena <= before.arena + ((size_t)4 << 20));
+}
+
+/* Every call, in a thread that is to be cancelled at the first chance. */
+static void *cancelled_main(void *arg)
+{
+	void *p = NULL;
+
+	CHECK_EQ(pthread_cancel(pthread_self()), 0);
+	p = opaque(M(malloc)(100));
+	p = opaque(M(realloc)(p, 5 << 20));
+	p = opaque(M(realloc)(p, 9 << 20));
+	p = opaque(M(reallocarray)(p, 10, 10));
+	M(free)(p);
+	M(free)(opaque(M(calloc)(100, 100)));
+	M(free)(opaque(M(malloc)(5 << 20)));
+	M(free)(opaque(M(aligned_alloc)(4096, 100)));
+	M(free)(opaque(M(memalign)(1 << 20, 100)));
+	M(free)(opaque(M(valloc)(100)));
+	M(free)(opaque(M(pvalloc)(100)));
+	CHECK_EQ(M(posix_memalign)(&p, 64, 100), 0);
+	CHECK(M(malloc_usable_size)(p) >= 100);
+	M(free_sized)(p, 100);
+	M(malloc_trim)(0);
+	M(malloc_stats)();
+	M(mallinfo2)();
+	M(mallopt)(M_ARENA_MAX, 1);
+	FAILS(M(malloc)(opaque_size(SIZE_MAX)), ENOMEM);
+	*(bool *)arg = true;
+	pthread_testcancel();
+	return NULL;
+}
+
+/* POSIX has none of them in its lists; a program would lose the block, or worse. */
+TEST(no_call_is_a_cancellation_point)
+{
+	bool came_through = false;
+	pthread_t thread;
+	void *result;
+
+	/* malloc_stats() writes there. */
+	CHECK(freopen("/dev/null", "w", stderr) != NULL);
+	CHECK_EQ(pthread_create(&thread, NULL, cancelled_main, &came_through), 0);
+	CHECK_EQ(pthread_join(thread, &result), 0);
+	CHECK(came_through);
+	CHECK(result == PTHREAD_CANCELED);
 }

@@ -3,8 +3,11 @@
 #include <dlfcn.h>
 #include <malloc.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <memory>
 #include <new>
@@ -215,6 +218,12 @@ TEST(delete_of_null_does_nothing)
 	::operator delete(none, std::align_val_t(64));
 	::operator delete(none, 10, std::align_val_t(64));
 	::operator delete(none, std::nothrow);
+	::operator delete(none, std::align_val_t(64), std::nothrow);
+	::operator delete[](none, 10);
+	::operator delete[](none, std::align_val_t(64));
+	::operator delete[](none, 10, std::align_val_t(64));
+	::operator delete[](none, std::nothrow);
+	::operator delete[](none, std::align_val_t(64), std::nothrow);
 }
 
 /* A block of new may be looked at by the C calls; libraries do so. */
@@ -269,6 +278,59 @@ TEST(handler_is_called_until_it_gives_up)
 		std::set_new_handler(handler_that_gives_up);
 		CHECK(opaque(allocate()) == nullptr);
 		CHECK_EQ(handler_calls, 3);
+	}
+}
+
+/* What a new_handler is for: it lets go of something, and the allocation is tried again. */
+std::vector<void *> spare;
+
+void handler_that_frees()
+{
+	handler_calls++;
+	if (spare.empty())
+		throw std::bad_alloc();
+	free(spare.back());
+	spare.pop_back();
+}
+
+void limit_address_space()
+{
+	struct rlimit limit;
+	size_t pages = 0;
+	FILE *f = fopen("/proc/self/statm", "r");
+
+	CHECK(f != nullptr && fscanf(f, "%zu", &pages) == 1);
+	fclose(f);
+	CHECK_EQ(getrlimit(RLIMIT_AS, &limit), 0);
+	limit.rlim_cur = pages * (size_t)sysconf(_SC_PAGESIZE) + ((size_t)20 << 20);
+	CHECK_EQ(setrlimit(RLIMIT_AS, &limit), 0);
+}
+
+TEST(handler_that_frees_memory_is_rewarded)
+{
+	const size_t size = (size_t)1 << 20;
+	void *(*const allocates[])() = { [] { return ::operator new(size); },
+		[] { return ::operator new[](size); },
+		[] { return ::operator new(size, std::nothrow); },
+		[] { return ::operator new[](size, std::nothrow); },
+		[] { return ::operator new(size, std::align_val_t(4096)); },
+		[] { return ::operator new[](size, std::align_val_t(4096)); },
+		[] { return ::operator new(size, std::align_val_t(4096), std::nothrow); },
+		[] { return ::operator new[](size, std::align_val_t(4096), std::nothrow); } };
+
+	spare.reserve(1 << 16);
+	limit_address_space();
+	for (void *p = malloc(size); p != nullptr; p = malloc(size))
+		spare.push_back(p);
+	CHECK(spare.size() > 8 && spare.size() < 1 << 16);
+	std::set_new_handler(handler_that_frees);
+	for (auto allocate : allocates) {
+		void *p;
+
+		handler_calls = 0;
+		p = opaque(allocate());
+		CHECK(p != nullptr && handler_calls > 0);
+		memset(p, 1, size);
 	}
 }
 
