@@ -227,14 +227,15 @@ int os_linux_name(void *base, size_t bytes, const char *name)
 {
 	static _Atomic(bool) unknown; /* to this kernel: it is not asked again */
 	static _Atomic(bool) started;
-	int ret = -EINVAL;
+	int ret;
 
+	if (a_load_rlx(&unknown))
+		return -EINVAL;
 	/* The first is made at the start, when all is permitted that the process was born with. */
 	if (a_xchg_rlx(&started, true) && os_linux_sandboxed())
 		return -EPERM;
-	if (!a_load_rlx(&unknown))
-		ret = (int)os_syscall5(SYS_prctl, OS_PR_SET_VMA, OS_PR_SET_VMA_ANON_NAME,
-			(long)base, (long)bytes, (long)name);
+	ret = (int)os_syscall5(SYS_prctl, OS_PR_SET_VMA, OS_PR_SET_VMA_ANON_NAME, (long)base,
+		(long)bytes, (long)name);
 	if (ret == -EINVAL)
 		a_store_rlx(&unknown, true);
 	return ret;
