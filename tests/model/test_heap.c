@@ -382,8 +382,7 @@ TEST_TIMEOUT(every_order_is_needed, 60)
 	static const char *const unnoticed[] = { "heap_init:a_load_acq>rlx",
 		"heap_at:a_load_acq>rlx", "chunk_ready:a_cas_strong_rel>rlx",
 		"seize:a_cas_strong_acq>rlx", "seize:a_load_acq>rlx", "lists_leave:a_store_rel>rlx",
-		"heap_touch:a_store_rel>rlx", "heap_mark_at_rest:a_store_rel>rlx",
-		"remote_unlist:a_load_acq>rlx", NULL };
+		"heap_touch:a_store_rel>rlx", "remote_unlist:a_load_acq>rlx", NULL };
 	struct suite few = suite;
 
 	few.limits.executions = 150;
