@@ -55,6 +55,7 @@ FACE_EXPORT int FACE(mallopt)(int param, int value)
 	default: return 0;
 	}
 }
+FACE_SECOND_NAME(__libc_mallopt, mallopt);
 
 /* a - b, or 0: the counters are read while other threads change them. */
 static size_t difference(size_t a, size_t b)

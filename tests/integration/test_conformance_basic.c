@@ -16,7 +16,7 @@ TEST(standard_names_come_from_the_preloaded_library)
 		"valloc", "pvalloc", "malloc_usable_size", "malloc_trim", "mallinfo", "mallinfo2",
 		"malloc_info", "malloc_stats", "mallopt", "cfree", "__libc_malloc", "__libc_free",
 		"__libc_calloc", "__libc_realloc", "__libc_memalign", "__libc_valloc",
-		"__libc_pvalloc", "__libc_mallinfo" };
+		"__libc_pvalloc", "__libc_mallinfo", "__libc_mallopt" };
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		void *function = dlsym(RTLD_DEFAULT, names[i]);
