@@ -68,14 +68,30 @@ void heap_reroute_pending(struct heap *heap)
 		link_reroute(page_record_at(index));
 }
 
-/* One by one, so that a thread stopped in here keeps one link; ends at a slab that is still the heap's. */
+/* Clears LISTED of a slab that is the heap's, whose link the caller has popped; false: it is not. */
+static bool link_drop(struct slab *slab, uint32_t owner)
+{
+	uint64_t word = a_load_rlx(&slab->word);
+	do {
+		if (word_state(word) != SLAB_OWNED || word_owner(word) != owner)
+			return false;
+		/* Relaxed is enough: who sets LISTED again has the link, and publishes it by a stack. */
+	} while (!a_cas_weak_rlx(&slab->word, &word, word & ~WORD_LISTED));
+	return true;
+}
+
+/*
+ * One by one, so that a thread stopped in here keeps one link. What is still the heap's is a current slab,
+ * from which it collects in any case, or the one that its thread names: their links are dropped, for put
+ * back they would come up again before those beneath. The next free there lists them again.
+ */
 void heap_reroute_seized(struct heap *heap)
 {
 	uint32_t index;
 	while ((index = stack_pop(&heap->pending, slab_link)) != STACK_EMPTY) {
-		const uint64_t word = link_reroute(page_record_at(index));
-		if ((word & WORD_LISTED) != 0 && word_owner(word) == heap->id)
-			break;
+		struct slab *slab = page_record_at(index);
+		if (!link_drop(slab, heap->id))
+			link_reroute(slab);
 	}
 }
 
