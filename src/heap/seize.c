@@ -84,8 +84,11 @@ static bool seize(struct heap *heap)
 		return false;
 	bool done = false;
 	/* [heap.8] acq: not listing, so the lists are whole; pairs with lists_leave(). */
-	if (os_barrier() == 0 && a_load_acq(&heap->listing) == 0)
-		done = a_load_rlx(&heap->attached_count) != 0 && seize_slabs(heap);
+	if (os_barrier() == 0 && a_load_acq(&heap->listing) == 0) {
+		/* Without any, links may wait all the same: of slabs that a trim opened. */
+		const bool has_none = a_load_rlx(&heap->attached_count) == 0;
+		done = has_none ? !stack_is_empty(&heap->pending) : seize_slabs(heap);
+	}
 	/* [heap.8] rel: gives the lists back; pairs with lists_enter(). */
 	a_store_rel(&heap->seized, 0);
 	if (done)

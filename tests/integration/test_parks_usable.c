@@ -32,6 +32,8 @@ enum {
 };
 
 static struct victim victims[VICTIMS];
+static _Atomic(uint32_t) trim_now;
+static _Atomic(uint32_t) trimmed;
 static void *again[VICTIMS * FREED];
 
 static void use(struct victim *v)
@@ -44,11 +46,10 @@ static void use(struct victim *v)
 	v->own[0] = NULL;
 }
 
-static void *victim_main(void *arg)
+/* Allocates much and frees every fourth block, so that the slabs are its own again. */
+static void fill(struct victim *v)
 {
-	struct victim *v = arg;
 	uint32_t kept = 0;
-	v->stack_top = (uintptr_t)__builtin_frame_address(0);
 	for (unsigned i = 0; i < BLOCKS; i++)
 		v->blocks[i] = block_make(face_alloc(BYTES), BYTES);
 	for (unsigned i = 0; i < BLOCKS; i++) {
@@ -58,6 +59,13 @@ static void *victim_main(void *arg)
 			v->blocks[kept++] = v->blocks[i];
 	}
 	a_store_rel(&v->count, kept);
+}
+
+static void *victim_main(void *arg)
+{
+	struct victim *v = arg;
+	v->stack_top = (uintptr_t)__builtin_frame_address(0);
+	fill(v);
 	park_begin(v);
 	use(v);
 	park_end(v);
@@ -121,6 +129,27 @@ static void wait_until_idle(void)
 	face_trim();
 }
 
+/* Allocates as much as was freed of the victims' memory; that must need no more than there is. */
+static void use_again(uint64_t before, unsigned owners)
+{
+	for (unsigned i = 0; i < VICTIMS * FREED; i++)
+		again[i] = block_make(face_alloc(BYTES), BYTES);
+	const uint64_t after = face_slab_bytes();
+	const uint64_t more = after > before ? after - before : 0;
+	const uint64_t most = owners * (uint64_t)KEPT_BYTES_EACH + KEPT_BYTES_OWN;
+	test_note(
+		"%u of %u still hold slabs; of %u KiB that are free %llu are not used (bound %llu)",
+		owners, (unsigned)VICTIMS, (unsigned)(VICTIMS * FREED * (BYTES / 8) / 128),
+		(unsigned long long)more >> 10, (unsigned long long)most >> 10);
+	if (more > most) {
+		for (unsigned i = 0; i < VICTIMS; i++)
+			park_describe(&victims[i], "malloc and free");
+	}
+	CHECK(more <= most);
+	for (unsigned i = 0; i < VICTIMS * FREED; i++)
+		block_free(again[i]);
+}
+
 _Noreturn static void round_main(uint64_t random)
 {
 	unsigned parked = 0;
@@ -134,27 +163,55 @@ _Noreturn static void round_main(uint64_t random)
 	const uint64_t before = face_slab_bytes();
 	free_most();
 	wait_until_idle();
-	for (unsigned i = 0; i < VICTIMS * FREED; i++)
-		again[i] = block_make(face_alloc(BYTES), BYTES);
-	const uint64_t after = face_slab_bytes();
-	const uint64_t more = after > before ? after - before : 0;
-	const uint64_t most = parked * (uint64_t)KEPT_BYTES_EACH + KEPT_BYTES_OWN;
-	test_note("%u parked of %u, who left %u KiB: %llu KiB more are needed (bound %llu)", parked,
-		(unsigned)VICTIMS, (unsigned)(VICTIMS * FREED * (BYTES / 8) / 128),
-		(unsigned long long)more >> 10, (unsigned long long)most >> 10);
-	if (more > most) {
-		for (unsigned i = 0; i < VICTIMS; i++)
-			park_describe(&victims[i], "malloc and free");
-	}
-	CHECK(more <= most);
-	for (unsigned i = 0; i < VICTIMS * FREED; i++)
-		block_free(again[i]);
+	use_again(before, parked);
 	for (unsigned i = 0; i < VICTIMS; i++)
 		finish(&victims[i]);
 	for (unsigned i = 0; i < VICTIMS; i++)
 		victim_free_blocks(&victims[i]);
 	face_check_empty();
 	_exit(0);
+}
+
+/* Frees, and trims after others have freed as well; then is idle, with no slab beside its current ones. */
+static void *trimmer_main(void *arg)
+{
+	struct victim *v = arg;
+	fill(v);
+	a_store_rel(&v->phase, PARK_PARKED);
+	while (!a_load_acq(&trim_now))
+		nanosleep(&(struct timespec){ 0, 100000 }, NULL);
+	face_trim();
+	a_add_rel(&trimmed, 1);
+	while (!a_load_acq(&v->released))
+		nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
+	return NULL;
+}
+
+TEST_TIMEOUT(what_others_freed_before_their_owners_trimmed_is_used, 60)
+{
+	char path[4096];
+	uintptr_t base;
+	if (!face_module(path, sizeof path, &base))
+		SKIP("liballod-malloc.so is not preloaded");
+	face_start();
+	for (unsigned i = 0; i < VICTIMS; i++)
+		CHECK_EQ(pthread_create(&victims[i].thread, NULL, trimmer_main, &victims[i]), 0);
+	for (unsigned i = 0; i < VICTIMS; i++) {
+		while (park_phase(&victims[i]) == PARK_RUNNING)
+			nanosleep(&(struct timespec){ 0, 100000 }, NULL);
+	}
+	const uint64_t before = face_slab_bytes();
+	free_most();
+	a_store_rel(&trim_now, 1);
+	while (a_load_acq(&trimmed) < VICTIMS)
+		nanosleep(&(struct timespec){ 0, 100000 }, NULL);
+	wait_until_idle();
+	use_again(before, VICTIMS);
+	for (unsigned i = 0; i < VICTIMS; i++)
+		finish(&victims[i]);
+	for (unsigned i = 0; i < VICTIMS; i++)
+		victim_free_blocks(&victims[i]);
+	face_check_empty();
 }
 
 TEST_TIMEOUT(what_others_freed_of_parked_threads_memory_is_used, 100)
