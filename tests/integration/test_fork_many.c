@@ -373,3 +373,50 @@ TEST_TIMEOUT(children_of_every_kind_while_threads_come_and_go, 60)
 		seconds() - start, held >> 10, held_bytes() >> 10);
 	CHECK(held_bytes() <= held + 64 * 1024);
 }
+
+/*
+ * A child in the parent's memory that is killed in the middle of a call leaves its maker's heap as a
+ * signal handler does that never returns: that thread goes on by other heaps, and all is whole.
+ */
+
+static atomic_int victim;
+
+static void *make_victim(void *arg)
+{
+	uint64_t random = test_seed() + (uintptr_t)arg;
+	use_all(random, 20);
+	const pid_t pid = vfork();
+	if (pid == 0) {
+		atomic_store(&victim, (int)syscall(SYS_getpid));
+		for (;;)
+			exchange(&random);
+	}
+	int status;
+	while (waitpid(pid, &status, 0) != pid)
+		CHECK_EQ(errno, EINTR);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	use_all(random, 100);
+	return NULL;
+}
+
+TEST_TIMEOUT(children_in_shared_memory_are_killed_inside, 60)
+{
+	const unsigned children = test_count(60, 2000);
+	uint64_t random = test_seed();
+	for (uintptr_t n = 0; n < children; n++) {
+		pthread_t thread;
+		CHECK_EQ(pthread_create(&thread, NULL, make_victim, (void *)n), 0);
+		while (atomic_load(&victim) == 0)
+			sched_yield();
+		const struct timespec a_moment = { 0, (long)(test_random(&random) % 2000000) };
+		nanosleep(&a_moment, NULL);
+		CHECK_EQ(kill(atomic_exchange(&victim, 0), SIGKILL), 0);
+		CHECK_EQ(pthread_join(thread, NULL), 0);
+		verify_all();
+	}
+	for (unsigned i = 0; i < SLOTS; i++)
+		drop(atomic_exchange(&slots[i], NULL));
+	/* A heap that is lost counts as in use, but for what its slabs had ready to be carved. */
+	test_note("in use after %u: %zu KiB", children, held_bytes() >> 10);
+	CHECK(held_bytes() <= children * ((size_t)1 << 20));
+}
