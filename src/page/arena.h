@@ -118,9 +118,10 @@ struct arena {
 	alignas(64) _Atomic(uint64_t) ends;
 	_Atomic(uint64_t) records_reserved; /* granules whose records are reserved */
 	_Atomic(uint64_t) skipped;          /* granules left out: somebody else's addresses */
-	_Atomic(uint64_t) closed_at;  /* an end of the reservation behind which is no room, or 0 */
-	_Atomic(uint64_t) slots_used; /* direct slots ever handed out */
-	struct stack slots_free;      /* those handed back */
+	_Atomic(uint64_t) closed_at; /* an end of the reservation behind which was no room, or 0 */
+	_Atomic(int64_t) closed_epoch; /* when that was */
+	_Atomic(uint64_t) slots_used;  /* direct slots ever handed out */
+	struct stack slots_free;       /* those handed back */
 	/* Where to begin a search; a wrong value costs density, nothing else. */
 	_Atomic(uint32_t) hints[ARENA_HINTS];
 
@@ -175,8 +176,13 @@ void arena_grow_first(struct arena *a, size_t n);
 
 /* Exempts reserved addresses from huge pages, and names them. */
 void reserve_dress(char *base, size_t bytes);
-/* Reserves exactly this range and dresses it, so that it becomes one mapping with its neighbours. */
+/* Reserves exactly this range, exempt from huge pages. */
 int reserve_range(char *base, size_t bytes);
+/*
+ * Names it, so that it becomes one mapping with its neighbours: after it was published, because others
+ * wait for that, and naming reads a file (os_name()).
+ */
+void reserve_name(char *base, size_t bytes);
 /*
  * Makes sure that [0, need) is reserved but for what was left out. -EEXIST: something else is mapped
  * there. -ENOMEM: the system refuses.

@@ -51,6 +51,8 @@ static int slots_open(struct arena *a, size_t first)
 	/* [page.3] rel: publishes that the records are accessible; pairs with direct_slots_open(). */
 	if (!ret)
 		a_store_rel(&a->slot_steps[first / ARENA_RECORD_STEP], 1);
+	if (!ret && !a->is_whole)
+		reserve_name(low, bytes);
 	return ret == 0 || ret == -EEXIST ? ret : -ENOMEM;
 }
 
@@ -70,8 +72,7 @@ static int slots_need(struct arena *a, size_t first)
  */
 static uint32_t slot_fresh(struct arena *a)
 {
-	/* [page.3] acq: records below are accessible; pairs with the CAS below. */
-	uint64_t used = a_load_acq(&a->slots_used);
+	uint64_t used = a_load_rlx(&a->slots_used);
 	uint64_t slot;
 	int ret;
 
@@ -85,7 +86,7 @@ static uint32_t slot_fresh(struct arena *a)
 		}
 		if (ret)
 			return UINT32_MAX;
-		/* [page.3] acqrel: publishes that the step's records are accessible. */
+		/* [page.3] acqrel: publishes that the step's records are accessible, or learns it. */
 	} while (!a_cas_weak_acqrel(&a->slots_used, &used, slot + 1));
 	return (uint32_t)slot;
 }

@@ -83,9 +83,9 @@ static bool frontier_publish(struct arena *a, uint64_t ends, size_t to)
 	uint64_t from = ends_frontier(ends);
 
 	while (ends_frontier(ends) == from)
-		/* [page.2] acqrel: publishes that all below is accessible, records up to
+		/* [page.2] rel: publishes that all below is accessible, records up to
 		 * records_end() included; pairs with ends_get(). */
-		if (a_cas_weak_acqrel(&a->ends, &ends, ends_make(to, ends_reserved(ends))))
+		if (a_cas_weak_rel(&a->ends, &ends, ends_make(to, ends_reserved(ends))))
 			return true;
 	return false;
 }

@@ -34,11 +34,16 @@ enum {
 	RESERVE_TRIES = 16,
 };
 
+void reserve_name(char *base, size_t bytes)
+{
+	(void)os_name(base, bytes, "allod");
+}
+
 void reserve_dress(char *base, size_t bytes)
 {
 	/* Hosts whose THP setting is `always` would back the first byte with 2 MiB. */
 	(void)os_huge(base, bytes, false);
-	(void)os_name(base, bytes, "allod");
+	reserve_name(base, bytes);
 }
 
 int reserve_range(char *base, size_t bytes)
@@ -46,7 +51,7 @@ int reserve_range(char *base, size_t bytes)
 	int ret = os_reserve_at(base, bytes);
 
 	if (!ret)
-		reserve_dress(base, bytes);
+		(void)os_huge(base, bytes, false);
 	return ret;
 }
 
@@ -87,6 +92,9 @@ int reserve_records(struct arena *a, size_t n)
 			a_store_rel(&a->records_reserved, to);
 		else if (ret != -EEXIST)
 			return -ENOMEM;
+		if (!ret)
+			reserve_name((char *)a - (to << PAGE_RECORD_SHIFT),
+				(to - from) << PAGE_RECORD_SHIFT);
 	}
 	return -ENOMEM;
 }
@@ -110,13 +118,25 @@ static int reserve_granules(struct arena *a, size_t from, size_t need, size_t *r
 /* Tells the others of a step of granules; gives it back if they have gone on behind it. */
 static void publish(struct arena *a, size_t from, size_t to)
 {
+	const size_t bytes = (to - from) << PAGE_GRANULE_SHIFT;
 	uint64_t ends = ends_get(a);
 
 	while (ends_reserved(ends) == from)
-		/* [page.2] acqrel: publishes that the kernel has been asked; pairs with ends_get(). */
-		if (a_cas_weak_acqrel(&a->ends, &ends, ends_make(ends_frontier(ends), to)))
+		/* [page.2] rel: publishes that the kernel has been asked; pairs with ends_get(). */
+		if (a_cas_weak_rel(&a->ends, &ends, ends_make(ends_frontier(ends), to))) {
+			reserve_name(arena_address(a, from), bytes);
 			return;
-	(void)os_unmap(arena_address(a, from), (to - from) << PAGE_GRANULE_SHIFT);
+		}
+	(void)os_unmap(arena_address(a, from), bytes);
+}
+
+/*
+ * Whether there was no room behind this end a moment ago. What was in the way may have been another
+ * thread's step that it has given back, so this holds for an epoch.
+ */
+static bool is_closed(struct arena *a, size_t from)
+{
+	return a_load_rlx(&a->closed_at) == from && a_load_rlx(&a->closed_epoch) == purge_now(a);
 }
 
 int reserve_extend(struct arena *a, size_t need)
@@ -131,7 +151,7 @@ int reserve_extend(struct arena *a, size_t need)
 			return 0;
 		if (tries == RESERVE_TRIES)
 			return -EEXIST;
-		if (a_load_rlx(&a->closed_at) == from)
+		if (is_closed(a, from))
 			return -ENOMEM;
 		ret = reserve_granules(a, from, need, &to);
 		if (!ret)
@@ -155,11 +175,13 @@ static int jump_to(struct arena *a, size_t from, size_t at)
 	if (ret)
 		return ret == -EEXIST ? ret : -ENOMEM;
 	ret = arena_commit_records(a, from, at) ? -ENOMEM : -EAGAIN;
-	/* [page.2] acqrel: publishes that the records below are accessible; pairs with ends_get(). */
-	if (ret == -EAGAIN && a_cas_strong_acqrel(&a->ends, &ends, ends_make(at, to)))
+	/* [page.2] rel: publishes that the records below are accessible; pairs with ends_get(). */
+	if (ret == -EAGAIN && a_cas_strong_rel(&a->ends, &ends, ends_make(at, to))) {
 		a_add_rlx(&a->skipped, at - from);
-	else
+		reserve_name(arena_address(a, at), (to - at) << PAGE_GRANULE_SHIFT);
+	} else {
 		(void)os_unmap(arena_address(a, at), (to - at) << PAGE_GRANULE_SHIFT);
+	}
 	return ret;
 }
 
@@ -176,6 +198,7 @@ int reserve_jump(struct arena *a)
 		if (ret != -EEXIST)
 			return ret;
 	}
+	a_store_rlx(&a->closed_epoch, purge_now(a));
 	a_store_rlx(&a->closed_at, from);
 	return -ENOMEM;
 }

@@ -306,9 +306,10 @@ TEST(a_run_does_not_extend_into_a_stranger)
 TEST(where_the_arena_ends_runs_are_direct)
 {
 	unsigned calls;
+	char *p;
 
 	start_with(FIRST_BYTES);
-	stranger(arena_base() + FIRST_BYTES, 64 * GIB - FIRST_BYTES);
+	p = stranger(arena_base() + FIRST_BYTES, 64 * GIB - FIRST_BYTES);
 	CHECK(!page_in_arena(take(1).base));
 	CHECK_EQ(stats().direct_runs, 1);
 	calls = mock_count(OS_CALL_RESERVE_AT);
@@ -316,6 +317,11 @@ TEST(where_the_arena_ends_runs_are_direct)
 		CHECK(!page_in_arena(take(1).base));
 	/* Nobody asks again and again. */
 	CHECK_EQ(mock_count(OS_CALL_RESERVE_AT), calls);
+	CHECK(page_check());
+	/* But it may have been another thread's step. */
+	CHECK_EQ(munmap(p, 64 * GIB - FIRST_BYTES), 0);
+	mock_clock_advance((uint64_t)1 << 30);
+	CHECK(page_in_arena(take(1).base));
 	CHECK(page_check());
 }
 
