@@ -50,7 +50,7 @@
 enum {
 	/* 2 MiB: the size of a step, of a purge's chunk, and of what a page table page covers. */
 	ARENA_CHUNK_GRANULES = 32,
-	/* Growth steps are what is committed, or a quarter of it, between a chunk and 256 MiB. */
+	/* Growth steps are a quarter of what is committed, between a chunk and 256 MiB. */
 	ARENA_STEP_MAX_GRANULES = 4096,
 	/* Records are committed for so many granules at a time: 128 KiB of them. */
 	ARENA_RECORD_STEP = 1024,

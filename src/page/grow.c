@@ -6,8 +6,7 @@
  * idempotent. One of them moves the frontier by compare-and-swap, and what it moved over is then
  * its to give away. If it stops before it has, others grow the arena beyond: what is lost is
  * addresses, not memory. Growth goes by steps because RLIMIT_DATA and strict overcommit charge for
- * what is accessible, used or not: by a quarter there, by doubling elsewhere. The reservation
- * (reserve.c) grows before it, by larger ones.
+ * what is accessible, used or not. The reservation (reserve.c) grows before it, by larger ones.
  */
 #include "arena.h"
 
@@ -44,18 +43,10 @@ static int commit_range(struct arena *a, size_t from, size_t to)
 	return ret ? ret : os_commit(arena_address(a, from), (to - from) << PAGE_GRANULE_SHIFT);
 }
 
-/* Whether what is accessible counts against a limit, touched or not. */
-static bool is_charged(void)
-{
-	const struct os_facts *facts = os_facts();
-
-	return facts->overcommit_mode == 2 || facts->data_limit_bytes != OS_UNLIMITED;
-}
-
 /* The end of a step from `from` that reaches `need`. */
 static size_t step_end(const struct arena *a, size_t from, size_t need)
 {
-	size_t step = is_charged() ? from / 4 : from;
+	size_t step = from / 4;
 	size_t end;
 
 	if (step > ARENA_STEP_MAX_GRANULES)
