@@ -90,6 +90,7 @@ static inline struct block *list_take(struct block **list)
 static inline struct block *slab_take(struct slab *slab)
 {
 	slab_set_used(slab, slab_used(slab) + 1);
+	a_store_rlx(&slab->seen, 0);
 	return list_take(&slab->free);
 }
 

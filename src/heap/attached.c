@@ -58,14 +58,16 @@ static void attach(struct heap *heap, struct slab *slab)
 	slab_set_mark(slab, usable ? 0 : slab->capacity - slab_threshold(slab));
 	slab->attached = true;
 	list_insert(&heap->attached[a_load_rlx(&slab->class)], slab, usable);
-	a_store_rlx(&heap->attached_count, a_load_rlx(&heap->attached_count) + 1);
+	a_store_rlx(&heap->attached_granules,
+		a_load_rlx(&heap->attached_granules) + (uint32_t)a_load_rlx(&slab->granules));
 }
 
 static void detach(struct heap *heap, struct slab *slab)
 {
 	ASSERT(slab->attached);
 	list_remove(&heap->attached[a_load_rlx(&slab->class)], slab);
-	a_store_rlx(&heap->attached_count, a_load_rlx(&heap->attached_count) - 1);
+	a_store_rlx(&heap->attached_granules,
+		a_load_rlx(&heap->attached_granules) - (uint32_t)a_load_rlx(&slab->granules));
 	slab->attached = false;
 	slab_set_mark(slab, MARK_NEVER);
 }
@@ -140,7 +142,7 @@ static void lists_recheck(struct heap *heap)
 
 struct slab *slab_take_attached(struct heap *heap, unsigned class)
 {
-	if (a_load_rlx(&heap->attached_count) == 0 || !lists_enter(heap))
+	if (a_load_rlx(&heap->attached_granules) == 0 || !lists_enter(heap))
 		return NULL;
 	if (heap->recheck)
 		lists_recheck(heap);
@@ -155,7 +157,7 @@ struct slab *slab_take_attached(struct heap *heap, unsigned class)
 
 bool slab_open_attached(struct heap *heap)
 {
-	if (a_load_rlx(&heap->attached_count) == 0)
+	if (a_load_rlx(&heap->attached_granules) == 0)
 		return true;
 	if (!lists_enter(heap))
 		return false;

@@ -84,7 +84,8 @@ static void check_slab(const struct slab *slab, uint64_t word)
 	REQUIRE(class > 0 && class < CLASS_COUNT);
 	const struct class *config = &heap_classes[class];
 	REQUIRE(slab->bytes == config->bytes);
-	REQUIRE(slab->magic == config->magic || (slab->magic == 0 && slab_has_holes(slab)));
+	const uint32_t magic = a_load_rlx(&slab->magic);
+	REQUIRE(magic == config->magic || (magic == 0 && slab_has_holes(slab)));
 	REQUIRE(slab->capacity == config->capacity);
 	REQUIRE(a_load_rlx(&slab->granules) == config->granules);
 	REQUIRE(page_record_of(slab->base) == slab);
@@ -141,10 +142,10 @@ static void check_class(const struct heap *heap, unsigned class)
 		REQUIRE(slab->prev == prev && slab->attached && heap_holds(heap, slab));
 		REQUIRE(a_load_rlx(&slab->class) == class);
 		prev = slab;
-		REQUIRE(++count <= a_load_rlx(&heap->attached_count));
+		REQUIRE(++count <= a_load_rlx(&heap->attached_granules));
 	}
 	REQUIRE(heap->attached[class].last == prev);
-	REQUIRE(count <= a_load_rlx(&heap->attached_count));
+	REQUIRE(count <= a_load_rlx(&heap->attached_granules));
 	REQUIRE(a_load_rlx(&heap->active) || (current == NULL && count == 0));
 }
 

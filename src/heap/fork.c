@@ -32,10 +32,12 @@ void heap_register_hooks(void)
 
 size_t heap_trim(void)
 {
-	struct heap *heap = heap_enter_own();
+	struct heap *heap = heap_enter();
+	size_t bytes = 0;
 	if (heap != NULL) {
 		heap_open_slabs(heap);
+		bytes = heap_scavenge(heap);
 		heap_leave(heap);
 	}
-	return page_trim();
+	return bytes + page_trim();
 }

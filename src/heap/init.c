@@ -19,6 +19,7 @@ static void start(void)
 	os_config_load(&options);
 	os_barrier_register();
 	heap_thread_init();
+	page_round_hook_set(heap_scavenge_in_janitor);
 	if (!options.enabled && heap_libc != NULL)
 		a_store_rlx(&delegate, heap_libc());
 }

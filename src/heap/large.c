@@ -16,7 +16,7 @@ static void *large_begin(const struct page_run *run)
 	struct slab *slab = page_record_of(run->base);
 	slab->base = run->base;
 	slab->bytes = 0;
-	slab->magic = 0;
+	a_store_rlx(&slab->magic, 0);
 	a_store_rlx(&slab->granules, run->granules);
 	remote_begin(slab, SLAB_LARGE, 0);
 	return run->base;

@@ -17,8 +17,9 @@ static inline size_t block_bytes(const void *p)
 		return 0;
 	const struct slab *slab = page_record_of(p);
 	const enum slab_state state = word_state(a_load_rlx(&slab->word));
-	const uint32_t remainder = (uint32_t)(offset & (PAGE_GRANULE_BYTES - 1)) * slab->magic;
-	if ((state != SLAB_OWNED && state != SLAB_OPEN) || remainder >= slab->magic)
+	const uint32_t magic = a_load_rlx(&slab->magic);
+	const uint32_t remainder = (uint32_t)(offset & (PAGE_GRANULE_BYTES - 1)) * magic;
+	if ((state != SLAB_OWNED && state != SLAB_OPEN) || remainder >= magic)
 		return 0;
 	return slab->bytes;
 }

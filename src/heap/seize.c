@@ -25,6 +25,11 @@
 
 static _Atomic(uint64_t) next_look_ns;
 
+static int barrier(const struct heap *self)
+{
+	return self->is_janitors ? os_task_barrier() : os_barrier();
+}
+
 static void set_owners(struct heap *heap, struct heap *owner)
 {
 	for (unsigned class = 1; class < CLASS_COUNT; class ++) {
@@ -34,7 +39,7 @@ static void set_owners(struct heap *heap, struct heap *owner)
 	}
 }
 
-/* Opens every slab of one list but `touched`, which remains; returns how many remain. */
+/* Opens every slab of one list but `touched`, which remains; returns the granules that remain. */
 static uint32_t open_list(struct heap *heap, struct slab_list *list, const struct slab *touched)
 {
 	struct slab *slab = list->first;
@@ -52,22 +57,22 @@ static uint32_t open_list(struct heap *heap, struct slab_list *list, const struc
 			slab_open(slab);
 		}
 	}
-	return list->first != NULL;
+	return list->first != NULL ? (uint32_t)a_load_rlx(&list->first->granules) : 0;
 }
 
 static void open_all(struct heap *heap, const struct slab *touched)
 {
-	uint32_t count = 0;
+	uint32_t granules = 0;
 	for (unsigned class = 1; class < CLASS_COUNT; class ++)
-		count += open_list(heap, &heap->attached[class], touched);
-	a_store_rlx(&heap->attached_count, count);
+		granules += open_list(heap, &heap->attached[class], touched);
+	a_store_rlx(&heap->attached_granules, granules);
 }
 
 /* The lists are ours; takes the slabs' fields from the own thread, and opens them. */
-static bool seize_slabs(struct heap *heap)
+static bool seize_slabs(const struct heap *self, struct heap *heap)
 {
 	set_owners(heap, NULL);
-	if (os_barrier() != 0) {
+	if (barrier(self) != 0) {
 		set_owners(heap, heap);
 		return false;
 	}
@@ -76,7 +81,7 @@ static bool seize_slabs(struct heap *heap)
 	return true;
 }
 
-static bool seize(struct heap *heap)
+static bool seize(const struct heap *self, struct heap *heap)
 {
 	uint32_t none = 0;
 	/* [heap.8] acq: sees the lists as the last taker left them. */
@@ -84,10 +89,10 @@ static bool seize(struct heap *heap)
 		return false;
 	bool done = false;
 	/* [heap.8] acq: not listing, so the lists are whole; pairs with lists_leave(). */
-	if (os_barrier() == 0 && a_load_acq(&heap->listing) == 0) {
+	if (barrier(self) == 0 && a_load_acq(&heap->listing) == 0) {
 		/* Without any, links may wait all the same: of slabs that a trim opened. */
-		const bool has_none = a_load_rlx(&heap->attached_count) == 0;
-		done = has_none ? !stack_is_empty(&heap->pending) : seize_slabs(heap);
+		const bool has_none = a_load_rlx(&heap->attached_granules) == 0;
+		done = has_none ? !stack_is_empty(&heap->pending) : seize_slabs(self, heap);
 	}
 	/* [heap.8] rel: gives the lists back; pairs with lists_enter(). */
 	a_store_rel(&heap->seized, 0);
@@ -105,6 +110,12 @@ static bool is_idle(struct heap *heap)
 	return idle && a_load_rlx(&heap->active);
 }
 
+/* Whether it is worth the barriers. */
+static bool has_something(struct heap *heap)
+{
+	return a_load_rlx(&heap->attached_granules) != 0 || !stack_is_empty(&heap->pending);
+}
+
 bool heap_seize_idle(const struct heap *self)
 {
 	const uint32_t count = heap_pool_count();
@@ -117,7 +128,7 @@ bool heap_seize_idle(const struct heap *self)
 	bool any = false;
 	for (uint32_t id = 1; id <= count; id++) {
 		struct heap *heap = heap_at(id);
-		if (heap != self && is_idle(heap) && seize(heap))
+		if (heap != self && is_idle(heap) && has_something(heap) && seize(self, heap))
 			any = true;
 	}
 	return any;

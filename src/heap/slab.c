@@ -40,7 +40,7 @@ struct slab *slab_create(struct heap *heap, unsigned class)
 	slab->free = BLOCK_END;
 	slab->mark = MARK_NEVER;
 	slab_set_used(slab, 0);
-	slab->magic = config->magic;
+	a_store_rlx(&slab->magic, config->magic);
 	slab->bytes = config->bytes;
 	slab->base = run.base;
 	slab->capacity = config->capacity;
@@ -75,9 +75,9 @@ bool slab_carve(struct slab *slab)
 	uint32_t count = slab->capacity - carved;
 	if (count == 0)
 		return false;
-	const uint32_t batch = heap_classes[a_load_rlx(&slab->class)].batch;
-	if (count > batch)
-		count = batch;
+	const struct class *config = &heap_classes[a_load_rlx(&slab->class)];
+	if (count > config->batch)
+		count = config->batch;
 	struct block **end = &slab->free;
 	while (count-- > 0) {
 		struct block *block = slab_block_at(slab, carve_index(slab, &holes, carved++));
@@ -86,8 +86,12 @@ bool slab_carve(struct slab *slab)
 		end = &block->next;
 	}
 	*end = BLOCK_END;
-	a_store_rlx(&slab->holes, holes);
 	a_store_rlx(&slab->carved, carved);
+	if (slab_has_holes(slab)) {
+		a_store_rlx(&slab->holes, holes);
+		if (holes == 0)
+			a_store_rlx(&slab->magic, config->magic);
+	}
 	return true;
 }
 

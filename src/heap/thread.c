@@ -28,6 +28,9 @@ static __thread _Atomic(bool) exit_watched;
  */
 #define EXIT_ROUND (PTHREAD_DESTRUCTOR_ITERATIONS - 1)
 
+/* One in so many slow calls looks at the clock, and may do a step of scavenge.c. */
+#define SCAVENGE_CALLS 16
+
 /* The destructor's argument counts its rounds. */
 static void thread_exit(void *arg)
 {
@@ -95,6 +98,8 @@ void heap_leave(struct heap *heap)
 		heap_release(heap);
 		return;
 	}
+	if (a_load_rlx(&heap->slow_calls) % SCAVENGE_CALLS == 0)
+		heap_scavenge_tick(heap);
 	heap_mark_at_rest(heap, heap_is_hooked() ? LIMIT_HOOKED : CLASS_FAST_UNITS);
 }
 

@@ -23,7 +23,12 @@ enum {
 	JANITOR_IDLE_ROUNDS = 4,
 	/* After it could not be started, nobody tries for so many epochs: 17 s or more. */
 	JANITOR_RETRY_EPOCHS = 64,
+	/* How long a thread that ends waits for the janitor's step: 5 ms at most. */
+	STEP_WAITS = 10,
+	STEP_WAIT_NS = 500000,
 };
+
+typedef bool page_round_step(size_t *ret_waiting);
 
 /* A beat so long ago that nobody takes it for fresh. */
 #define BEAT_NEVER (INT64_MIN / 2)
@@ -52,13 +57,54 @@ void background_recover(struct arena *a)
 		claim_recover(a, claim);
 }
 
+static _Atomic(page_round_step *) round_step;
+
+void page_round_hook_set(bool (*step)(size_t *ret_waiting))
+{
+	a_store_rlx(&round_step, step);
+}
+
+/*
+ * The layer above's part of a round; returns the bytes that wait there. The thread that started us
+ * says so before it ends, and then waits for our step, a little while: being killed amid it would
+ * lose what is in work.
+ */
+static size_t round_above(struct arena *a)
+{
+	page_round_step *step = a_load_rlx(&round_step);
+	size_t waiting = 0;
+	bool more = step != NULL;
+
+	while (more) {
+		a_store_rlx(&a->janitor.in_step, 1);
+		/* [page.7] seq: we say that we are in, then look; pairs with step_await(). */
+		a_fence_seq();
+		more = !a_load_rlx(&a->janitor.retire) && step(&waiting);
+		/* [page.7] rel: the step is done; pairs with step_await(). */
+		a_store_rel(&a->janitor.in_step, 0);
+	}
+	return waiting;
+}
+
+/* Lets the janitor finish its step: a few milliseconds, and no longer should it be stopped. */
+static void step_await(struct arena *a)
+{
+	a_store_rlx(&a->janitor.retire, 1);
+	/* [page.7] seq: we say that it shall not begin a step, then look; pairs with round_above(). */
+	a_fence_seq();
+	/* [page.7] acq: what the step did is done; pairs with round_above(). */
+	for (int i = 0; i < STEP_WAITS && a_load_acq(&a->janitor.in_step); i++)
+		os_wait_while(&a->janitor.in_step, 1, STEP_WAIT_NS);
+}
+
 /* Gives back what is due; returns how much dirty memory is left, due later. */
 static uint64_t janitor_round(struct arena *a)
 {
+	size_t waiting = round_above(a) >> PAGE_GRANULE_SHIFT;
 	size_t pos = 0;
 
 	(void)purge_some(a, &pos, SIZE_MAX, purge_now(a), false, true);
-	return balance_dirty(a_load_rlx(&a->balance));
+	return balance_dirty(a_load_rlx(&a->balance)) + waiting;
 }
 
 /*
@@ -75,6 +121,8 @@ static void janitor_main(void *arg)
 	/* There is one at a time: what is claimed now is a dead one's. */
 	claim_recover(a, a_load_rlx(&a->janitor.claim));
 	a_add_rlx(&a->janitor.generation, 1);
+	a_store_rlx(&a->janitor.in_step, 0);
+	a_store_rlx(&a->janitor.retire, 0);
 	do {
 		bool last = !stay && idle + 1 >= JANITOR_IDLE_ROUNDS;
 		a_store_rlx(&a->janitor.beat, last ? BEAT_NEVER : purge_now(a));
@@ -126,6 +174,19 @@ __attribute__((cold, noinline)) void background_poke(struct arena *a, int64_t ep
 	}
 }
 
+bool page_round_is_mine(void)
+{
+	struct arena *a = arena_get();
+	int64_t epoch;
+
+	if (!a || !a->granules)
+		return true;
+	epoch = purge_now(a);
+	if (!background_fresh(a, epoch))
+		background_poke(a, epoch);
+	return !background_fresh(a, epoch);
+}
+
 void background_init(struct arena *a)
 {
 	if (options.background == OPTION_BACKGROUND_ON && a->granules)
@@ -152,6 +213,7 @@ void page_thread_exit(void)
 	if (!a || !os_task_alive(&a->janitor.task) || !os_task_is_mine(&a->janitor.task))
 		return;
 	a_store_rlx(&a->janitor.beat, BEAT_NEVER);
+	step_await(a);
 	if (balance_dirty(a_load_rlx(&a->balance)) > JANITOR_LEAVES_GRANULES)
 		(void)page_trim();
 }

@@ -308,6 +308,11 @@ int os_task_start(struct os_task *task, void (*fn)(void *arg), void *arg)
 	unexpected(__func__);
 }
 
+void os_wait_while(_Atomic(uint32_t) *word, uint32_t value, uint64_t ns)
+{
+	unexpected(__func__);
+}
+
 bool os_task_sleep(struct os_task *task, uint64_t ns)
 {
 	unexpected(__func__);

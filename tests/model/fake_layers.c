@@ -138,6 +138,17 @@ int os_barrier(void)
 	return 0;
 }
 
+void page_round_hook_set(bool (*step)(size_t *ret_waiting))
+{
+	(void)step;
+}
+
+/* The janitor goes the rounds, and no scenario is about what it does. */
+bool page_round_is_mine(void)
+{
+	return false;
+}
+
 /* What the scenarios never come to. */
 
 static _Noreturn void unexpected(const char *name)
@@ -161,6 +172,27 @@ int page_move(char *base, size_t old_granules, size_t new_granules, struct page_
 }
 
 size_t page_trim(void)
+{
+	unexpected(__func__);
+}
+
+uint32_t page_record_some(uint32_t from, uint32_t count, void (*fn)(void *record, void *arg),
+	void *arg)
+{
+	unexpected(__func__);
+}
+
+int os_task_barrier(void)
+{
+	unexpected(__func__);
+}
+
+int os_decommit(void *base, size_t bytes)
+{
+	unexpected(__func__);
+}
+
+const struct os_facts *os_facts(void)
 {
 	unexpected(__func__);
 }

@@ -300,7 +300,7 @@ static unsigned next_of(unsigned n)
 {
 	if (TEST_SANITIZED)
 		return 4 * n + 1;
-	return n < 8 ? n + 1 : n + n / 3;
+	return n < 6 ? n + 1 : 2 * n;
 }
 
 /* Refuses calls of one kind; returns how many runs there were. */

@@ -63,12 +63,12 @@ static void start(void)
 	heap_free(heap_alloc(1000));
 	peer_start(&peer);
 	peer_run(&peer, become_holder, NULL);
-	CHECK_EQ(a_load_rlx(&idle_heap->attached_count), SLABS);
+	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), SLABS);
 	CHECK_EQ(fixture_granules(), SLABS + 2);
 	/* The first look; the peer itself has looked while it took its blocks. */
 	mock_clock_advance(IDLE_NS);
 	need_memory();
-	CHECK_EQ(a_load_rlx(&idle_heap->attached_count), SLABS);
+	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), SLABS);
 	CHECK_EQ(fixture_granules(), SLABS + 3);
 	heap_check();
 }
@@ -102,7 +102,7 @@ TEST(an_idle_heap_is_taken_from)
 	start();
 	mock_clock_advance(IDLE_NS);
 	need_memory();
-	CHECK_EQ(a_load_rlx(&idle_heap->attached_count), 0);
+	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), 0);
 	for (size_t i = 0; i < SLABS; i++) {
 		CHECK(a_load_rlx(&idle_slab(i)->owner) != idle_heap);
 		CHECK(!idle_slab(i)->attached);
@@ -122,7 +122,7 @@ TEST(not_before_it_has_been_idle_for_long)
 	start();
 	mock_clock_advance(IDLE_NS - 1);
 	need_memory();
-	CHECK_EQ(a_load_rlx(&idle_heap->attached_count), SLABS);
+	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), SLABS);
 	CHECK_EQ(fixture_granules(), SLABS + 4);
 	heap_check();
 	finish();
@@ -141,17 +141,17 @@ TEST(a_heap_that_works_is_not_taken_from)
 		mock_clock_advance(IDLE_NS);
 		peer_run(&peer, work_a_little, NULL);
 		need_memory();
-		CHECK_EQ(a_load_rlx(&idle_heap->attached_count), SLABS);
+		CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), SLABS);
 	}
 	mock_clock_advance(IDLE_NS);
 	need_memory();
-	CHECK_EQ(a_load_rlx(&idle_heap->attached_count), 0);
+	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), 0);
 	finish();
 }
 
 static void check_nothing_taken(void)
 {
-	CHECK_EQ(a_load_rlx(&idle_heap->attached_count), SLABS);
+	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), SLABS);
 	for (size_t i = 0; i < SLABS; i++) {
 		CHECK_EQ(a_load_rlx(&idle_slab(i)->owner), idle_heap);
 		CHECK(idle_slab(i)->attached);
@@ -184,7 +184,7 @@ TEST(when_the_second_barrier_fails_all_is_put_back)
 	/* And the next look succeeds. */
 	mock_clock_advance(IDLE_NS);
 	need_memory();
-	CHECK_EQ(a_load_rlx(&idle_heap->attached_count), 0);
+	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), 0);
 	finish();
 }
 
@@ -205,7 +205,7 @@ TEST(a_thread_inside_its_lists_keeps_them)
 	peer_run(&peer, stop_in_lists, NULL);
 	mock_clock_advance(IDLE_NS);
 	need_memory();
-	CHECK_EQ(a_load_rlx(&idle_heap->attached_count), 0);
+	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), 0);
 	finish();
 }
 
@@ -232,7 +232,7 @@ TEST(the_slab_that_a_thread_stopped_at_stays)
 		mock_clock_advance(IDLE_NS);
 		need_memory();
 	}
-	CHECK_EQ(a_load_rlx(&idle_heap->attached_count), 1);
+	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), 1);
 	CHECK_EQ(a_load_rlx(&slab->owner), idle_heap);
 	CHECK_EQ(idle_heap->attached[class_of(SMALL)].first, slab);
 	for (size_t i = 0; i < SLABS; i++)
@@ -268,7 +268,7 @@ TEST(a_thread_works_on_while_its_lists_are_seized)
 	const size_t granules = fixture_granules();
 	peer_run(&peer, exhaust, NULL);
 	CHECK(fixture_granules() > granules);
-	CHECK_EQ(a_load_rlx(&idle_heap->attached_count), SLABS);
+	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), SLABS);
 	heap_check();
 	/* Given back, they are put in order, and taken from. */
 	a_store_rlx(&idle_heap->seized, 0);
@@ -286,7 +286,7 @@ TEST(a_heap_given_up_while_it_is_seized_keeps_its_slabs_for_the_next)
 	a_store_rlx(&idle_heap->seized, 1);
 	peer_end(&peer);
 	CHECK_EQ(a_load_rlx(&idle_heap->active), 1);
-	CHECK_EQ(a_load_rlx(&idle_heap->attached_count), SLABS);
+	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), SLABS);
 	heap_check();
 	a_store_rlx(&idle_heap->seized, 0);
 	const size_t granules = fixture_granules();
@@ -308,7 +308,7 @@ TEST(a_heap_given_up_while_it_is_seized_is_an_idle_one)
 		mock_clock_advance(IDLE_NS);
 		need_memory();
 	}
-	CHECK_EQ(a_load_rlx(&idle_heap->attached_count), 0);
+	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), 0);
 	heap_check();
 	peer_start(&peer);
 	finish();

@@ -131,7 +131,7 @@ TEST(a_free_adopts_an_open_slab)
 	free_range(SMALL_THRESHOLD, SMALL_CAPACITY);
 	CHECK_EQ(fixture_state(slab), SLAB_FREED);
 	CHECK_EQ(fixture_granules(), 1);
-	CHECK_EQ(a_load_rlx(&fixture_heap()->attached_count), 0);
+	CHECK_EQ(a_load_rlx(&fixture_heap()->attached_granules), 0);
 	heap_free(blocks[SMALL_CAPACITY]);
 	fixture_check_empty();
 }

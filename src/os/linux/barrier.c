@@ -28,5 +28,12 @@ int os_linux_barrier(void)
 	/* A sandbox that the process has put itself into might kill it for the call. */
 	if (os_linux_sandboxed())
 		return -EPERM;
+	return os_linux_task_barrier();
+}
+
+int os_linux_task_barrier(void)
+{
+	if (!a_load_rlx(&registered))
+		return -ENOTSUP;
 	return (int)os_syscall3(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
 }

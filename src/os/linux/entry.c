@@ -95,6 +95,16 @@ int os_barrier(void)
 	return os_linux_barrier();
 }
 
+int os_task_barrier(void)
+{
+	return os_linux_task_barrier();
+}
+
+void os_wait_while(_Atomic(uint32_t) *word, uint32_t value, uint64_t ns)
+{
+	os_linux_wait_while(word, value, ns);
+}
+
 uint64_t os_now_ns(void)
 {
 	return os_linux_now_ns();

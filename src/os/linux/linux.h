@@ -25,6 +25,8 @@ int os_linux_huge(void *base, size_t bytes, bool on);
 int os_linux_populate(void *base, size_t bytes);
 void os_linux_barrier_register(void);
 int os_linux_barrier(void);
+int os_linux_task_barrier(void);
+void os_linux_wait_while(_Atomic(uint32_t) *word, uint32_t value, uint64_t ns);
 int os_linux_name(void *base, size_t bytes, const char *name);
 int os_linux_wipe_on_fork(void *base, size_t bytes);
 

@@ -252,6 +252,13 @@ int os_linux_task_start(struct os_task *task, void (*fn)(void *arg), void *arg)
 	return ret;
 }
 
+void os_linux_wait_while(_Atomic(uint32_t) *word, uint32_t value, uint64_t ns)
+{
+	struct timespec limit = { (time_t)(ns / 1000000000), (long)(ns % 1000000000) };
+
+	os_syscall6(SYS_futex, (long)word, FUTEX_WAIT_PRIVATE, value, (long)&limit, 0, 0);
+}
+
 void os_linux_task_wake(struct os_task *task)
 {
 	/* [os.3] rel: what the waker did is seen by the task; pairs with os_task_sleep() */

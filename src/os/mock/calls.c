@@ -127,6 +127,16 @@ int os_barrier(void)
 	return mock_record(OS_CALL_BARRIER, NULL, 0, ret ? ret : os_linux_barrier());
 }
 
+int os_task_barrier(void)
+{
+	return os_barrier();
+}
+
+void os_wait_while(_Atomic(uint32_t) *word, uint32_t value, uint64_t ns)
+{
+	os_linux_wait_while(word, value, ns);
+}
+
 static ssize_t file_read(const char *path, char *buf, size_t cap)
 {
 	const char *text = mock_file_text(path);

@@ -44,6 +44,15 @@ struct slab *slab_take_attached(struct heap *heap, unsigned class);
 /* seize.c: opens the attached slabs of heaps that have been idle; false when there were none. */
 bool heap_seize_idle(const struct heap *self);
 
+/* scavenge.c: gives back the free pages of slabs that still hold blocks. */
+
+/* Of all slabs that are the heap's or nobody's; returns bytes. */
+size_t heap_scavenge(struct heap *heap);
+/* A step of the round that does so with what nobody has used for a while. */
+void heap_scavenge_tick(struct heap *heap);
+/* The same in the janitor, for page_round_hook_set(). */
+bool heap_scavenge_in_janitor(size_t *ret_waiting);
+
 /* listed.c: the stacks of slabs that have blocks to take. */
 
 /* Does what the result of remote_push() or remote_open() asks for; class and owner of before. */

@@ -41,9 +41,10 @@ static inline __attribute__((always_inline)) bool block_is_free(const struct sla
 static inline __attribute__((always_inline)) bool block_is_misused(const struct slab *slab,
 	const struct block *block, const struct block *top)
 {
+	const uint32_t magic = a_load_rlx(&slab->magic);
 	const uint32_t place = (uint16_t)(uintptr_t)block;
 
-	return __builtin_expect(place * slab->magic >= slab->magic, 0) ||
+	return __builtin_expect(place * magic >= magic, 0) ||
 		__builtin_expect(block_is_free(slab, block, top), 0);
 }
 

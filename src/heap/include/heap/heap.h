@@ -35,7 +35,10 @@ bool heap_resize_in_place(void *p, size_t size);
 size_t heap_usable_size(const void *p);
 /* What heap_usable_size() will say of a block of `size` bytes; 0 when no block can have it. */
 size_t heap_good_size(size_t size);
-/* Gives back what is free: the calling thread's empty slabs, then page_trim(). Returns bytes. */
+/*
+ * Gives back what is free: the calling thread's empty slabs, free pages in slabs that are nobody's,
+ * then page_trim(). Returns bytes.
+ */
 size_t heap_trim(void);
 
 /* The start, by the first call of whatever kind; idempotent. -ENOMEM: the next call tries again. */

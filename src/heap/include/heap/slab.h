@@ -55,7 +55,7 @@ struct slab {
 	struct block *free;           /* owner only: freed by the owner */
 	uint32_t until;               /* owner only, but statistics read both: see `used` above */
 	uint32_t mark;                /* the value of used at which a free takes the slow path */
-	uint32_t magic;               /* owner only: 0 once blocks were given back */
+	_Atomic(uint32_t) magic; /* written by the owner only: 0 while it has blocks given back */
 	uint32_t bytes; /* of a block; for LARGE, 0. Const while OWNED or OPEN, as the next two */
 	char *base;     /* of the run; for LARGE, the block */
 	uint32_t capacity;

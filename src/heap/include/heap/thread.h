@@ -44,7 +44,7 @@ struct heap {
 	uint8_t classes[CLASS_FAST_UNITS]; /* const once made: of sizes in units of 16 bytes */
 	struct slab *current[CLASS_COUNT];
 	struct slab_list attached[CLASS_COUNT]; /* slabs worth taking from first */
-	_Atomic(uint32_t) attached_count;       /* who has the lists writes it */
+	_Atomic(uint32_t) attached_granules;    /* of all those; who has the lists writes it */
 	bool recheck; /* the lists are out of order: something happened while they were seized */
 	struct slab *spare;       /* hint: the one current slab above a granule kept empty */
 	uint32_t id;              /* const once made; never 0 */
@@ -55,6 +55,9 @@ struct heap {
 	_Atomic(uint32_t) slow_calls; /* own thread writes: how often it came by the slow path */
 	_Atomic(uint32_t) slow_calls_seen; /* seize.c: at the last look */
 	struct stack pending;              /* anyone: slabs of this heap with frees to collect */
+	uint64_t scavenge_due_ns; /* own thread only: when the next round of scavenge.c begins */
+	uint32_t scavenge_at;     /* own thread only: the record where the round goes on; 0: none */
+	bool is_janitors;         /* the janitor works by it, not a thread */
 };
 
 _Static_assert(sizeof(struct heap) <= HEAP_BYTES, "heaps lie at multiples of HEAP_BYTES");

@@ -274,6 +274,15 @@ bool os_task_is_mine(const struct os_task *task);
  */
 bool os_task_sleep(struct os_task *task, uint64_t ns);
 
+/* In the task: os_barrier(), which would ask there whether the process is in a sandbox. */
+int os_task_barrier(void);
+
+/*
+ * Waits while *word is `value`, `ns` nanoseconds at most, or until somebody wakes it (nobody need).
+ * For a thread that ends only: nothing else waits.
+ */
+void os_wait_while(_Atomic(uint32_t) *word, uint32_t value, uint64_t ns);
+
 /* Ends the task's sleep early; never waits. One system call, so not for hot paths. */
 void os_task_wake(struct os_task *task);
 

@@ -128,6 +128,20 @@ void page_tick(void);
 /* Fills in a snapshot; the fields are read one by one, not at one instant. */
 void page_stats(struct page_stats *ret_stats);
 
+/*
+ * One round of the janitor has steps; the layer above may have it do a step of its own by `step`,
+ * which returns whether it wants another one in this round, and adds to *ret_waiting the bytes that
+ * it expects to give back later. It runs in the janitor: see os_task in os/os.h for what it may call,
+ * and a few milliseconds at most. Once, before the first page_alloc() of another thread.
+ */
+void page_round_hook_set(bool (*step)(size_t *ret_waiting));
+
+/*
+ * For slow paths of the layer above, when it has much to give back: true when no janitor goes its
+ * rounds, nor could one be started now, so that the caller must do it. Looks at a coarse clock.
+ */
+bool page_round_is_mine(void);
+
 /* Called in the child after fork, before it goes on: nobody gives memory back there yet. */
 void page_fork_child(void);
 
