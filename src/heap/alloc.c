@@ -41,11 +41,7 @@ static struct slab *slab_next(struct heap *heap, unsigned class)
 		slab = slab_take_attached(heap, class);
 	if (slab == NULL && heap_seize_idle(heap))
 		slab = slab_take_available(heap, class);
-	if (slab == NULL) {
-		page_tick();
-		slab = slab_create(heap, class);
-	}
-	return slab;
+	return slab != NULL ? slab : slab_create(heap, class);
 }
 
 /* The current slab of the class, with free blocks in its list; NULL when there is no memory. */
@@ -53,6 +49,7 @@ static __attribute__((noinline)) struct slab *current_ready(struct heap *heap, u
 	bool *ret_fresh)
 {
 	struct slab *slab = heap->current[class];
+	page_tick();
 	while (slab == NULL || !current_refill(heap, slab, ret_fresh)) {
 		heap->current[class] = NULL;
 		slab = slab_next(heap, class);
@@ -155,6 +152,8 @@ static inline void *alloc_medium(size_t size)
 	if (size - CLASS_FAST_BYTES - 1 >= CLASS_BYTES_MAX - CLASS_FAST_BYTES ||
 		a_load_rlx(&heap->limit) != CLASS_FAST_UNITS)
 		return NULL;
+	if (page_wants_ticks())
+		page_tick();
 	const unsigned class = class_of(size);
 	heap_mark_inside(heap);
 	struct slab *slab = heap->current[class];

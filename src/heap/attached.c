@@ -155,20 +155,33 @@ struct slab *slab_take_attached(struct heap *heap, unsigned class)
 	return slab;
 }
 
+/* The first slab of the class's list, out of it; NULL: none, or *ret_barred: another thread takes them. */
+static struct slab *detach_first(struct heap *heap, unsigned class, bool *ret_barred)
+{
+	struct slab *slab = heap->attached[class].first;
+	if (slab == NULL)
+		return NULL;
+	*ret_barred = !lists_enter(heap);
+	if (*ret_barred)
+		return NULL;
+	slab = heap->attached[class].first;
+	if (slab != NULL)
+		detach(heap, slab);
+	lists_leave(heap);
+	return slab;
+}
+
+/* One by one, and out of the lists each time: where the thread stops others can take the rest. */
 bool slab_open_attached(struct heap *heap)
 {
-	if (a_load_rlx(&heap->attached_granules) == 0)
-		return true;
-	if (!lists_enter(heap))
-		return false;
-	heap->recheck = false;
-	for (unsigned class = 1; class < CLASS_COUNT; class ++) {
+	bool barred = false;
+	for (unsigned class = 1; class < CLASS_COUNT && !barred; class ++) {
+		if (a_load_rlx(&heap->attached_granules) == 0)
+			break;
 		struct slab *slab;
-		while ((slab = heap->attached[class].first) != NULL) {
-			detach(heap, slab);
+		while ((slab = detach_first(heap, class, &barred)) != NULL)
 			slab_open(slab);
-		}
 	}
-	lists_leave(heap);
-	return true;
+	heap->recheck = barred;
+	return !barred;
 }

@@ -11,6 +11,32 @@
 
 #include "heap/core.h"
 
+/* A slab that a thread which is no more was about to open: its heap is at rest, and not in lists. */
+static void open_seized(void *record, void *arg)
+{
+	const struct heap *heap = arg;
+	struct slab *slab = record;
+	const uint64_t word = a_load_rlx(&slab->word);
+	if (word_state(word) != SLAB_OWNED || word_owner(word) != heap->id ||
+		heap->current[a_load_rlx(&slab->class)] == slab)
+		return;
+	slab->attached = false;
+	slab_open(slab);
+}
+
+/* Ends what that thread began; the free blocks of the one slab that it was opening are lost. */
+static void seizing_end(struct heap *heap)
+{
+	if (a_load_rlx(&heap->seized) == 0 || !heap_is_at_rest(heap))
+		return;
+	a_store_rlx(&heap->seized, 0);
+	a_store_rlx(&heap->attached_granules, 0);
+	heap->recheck = false;
+	for (unsigned class = 1; class < CLASS_COUNT; class ++)
+		heap->attached[class] = (struct slab_list){ NULL, NULL };
+	page_record_each(open_seized, heap);
+}
+
 static void fork_child(void)
 {
 	page_fork_child();
@@ -18,6 +44,7 @@ static void fork_child(void)
 	const uint32_t count = heap_pool_count();
 	for (uint32_t id = 1; id <= count; id++) {
 		struct heap *heap = heap_at(id);
+		seizing_end(heap);
 		if (heap == self || !heap_is_at_rest(heap) || !a_load_rlx(&heap->active))
 			continue;
 		heap_mark_inside(heap);

@@ -71,7 +71,7 @@ static bool free_by_own(struct slab *slab, struct block *block, uint64_t word)
 		return false;
 	bool done = true;
 	if (heap_touch(heap, slab)) {
-		if (block_is_free(slab, block, slab->free))
+		if (block_is_free(slab, block, &slab->free))
 			check_free(slab, block);
 		free_local(heap, slab, block);
 	} else {
@@ -110,7 +110,7 @@ static inline bool is_held(const struct slab *slab, const struct block *block)
 	const __uint128_t product =
 		(__uint128_t)((uintptr_t)block - (uintptr_t)slab->base) * inverse;
 	return (uint64_t)product < inverse && slab_is_carved(slab, (uint32_t)(product >> 64)) &&
-		!block_is_free(slab, block, slab->free);
+		!block_is_free(slab, block, &slab->free);
 }
 
 /*

@@ -154,20 +154,46 @@ static void link_collect(struct heap *heap, struct slab *slab)
 }
 
 /*
- * Takes the stack whole: the link of a slab that another thread is about to take from this heap
- * comes back to it at once, and would be popped again for as long as that thread is stopped.
+ * Reroutes the link of a slab that this heap no longer holds, unless it would come back here: another
+ * thread is about to take the slab. True then; the link stays the caller's.
+ */
+static bool link_comes_back(const struct heap *heap, struct slab *slab)
+{
+	const uint64_t word = remote_unlist(slab);
+	if ((word & WORD_LISTED) == 0)
+		return false;
+	if (word_state(word) == SLAB_OPEN)
+		list_available(slab, a_load_rlx(&slab->class));
+	else if (word_owner(word) == heap->id)
+		return true;
+	else
+		list_pending(slab, word_owner(word));
+	return false;
+}
+
+/*
+ * One by one, so that a thread stopped in here keeps one link, and those that come back: they are
+ * kept until the end, for else they would be popped again and again while their taker is stopped.
  */
 bool slab_drain_pending(struct heap *heap)
 {
-	uint32_t index = stack_take_all(&heap->pending);
-	const bool any = index != STACK_EMPTY;
-	while (index != STACK_EMPTY) {
+	uint32_t kept = STACK_EMPTY;
+	uint32_t index;
+	bool any = false;
+	while ((index = stack_pop(&heap->pending, slab_link)) != STACK_EMPTY) {
 		struct slab *slab = page_record_at(index);
-		index = a_load_rlx(&slab->link);
-		if (heap_touch(heap, slab))
+		any = true;
+		if (heap_touch(heap, slab)) {
 			link_collect(heap, slab);
-		else
-			link_reroute(slab);
+		} else if (link_comes_back(heap, slab)) {
+			a_store_rlx(&slab->link, kept);
+			kept = index;
+		}
+	}
+	while (kept != STACK_EMPTY) {
+		struct slab *slab = page_record_at(kept);
+		kept = a_load_rlx(&slab->link);
+		list_pending(slab, heap->id);
 	}
 	return any;
 }

@@ -13,9 +13,10 @@
 #define CHUNK_HEAPS (PAGE_GRANULE_BYTES / HEAP_BYTES)
 #define CHUNK_COUNT (((size_t)1 << HEAP_ID_BITS) / CHUNK_HEAPS)
 
-static struct stack pool;
-static _Atomic(uint32_t) made;
+/* In this order, so that the first chunks lie in one page with other data. */
 static _Atomic(char *) chunks[CHUNK_COUNT];
+static _Atomic(uint32_t) made;
+static struct stack pool;
 
 struct heap *heap_at(uint32_t id)
 {
@@ -79,6 +80,11 @@ struct heap *heap_pool_take(void)
 	if (heap != NULL)
 		a_store_rlx(&heap->active, 1);
 	return heap;
+}
+
+bool heap_pool_is_empty(void)
+{
+	return stack_head_index(a_load_rlx(&pool.head)) == STACK_EMPTY;
 }
 
 void heap_pool_put(struct heap *heap)

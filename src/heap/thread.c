@@ -5,7 +5,9 @@
  *
  * The end is seen by a destructor of pthread-specific data, which asks to be called again until the
  * last round but one, so that the program's own destructors may still allocate. Those that come later still
- * use heaps from the pool for one operation each, so nothing leaks.
+ * use heaps from the pool for one operation each, so nothing leaks. A thread whose first call comes
+ * from a destructor of the second round or later ends without our seeing it: its heap waits for the
+ * next thread whose thread-local storage lies where its own did (adopt_left_behind()).
  */
 #include <limits.h>
 #include <pthread.h>
@@ -71,18 +73,52 @@ void heap_watch_exit(void)
 		watch_exit();
 }
 
+/*
+ * Takes over the heap of a thread that ended without our seeing it, if its thread-local storage lay
+ * where this thread's does: no two live threads have that at one place. libc uses the places of
+ * ended threads again, so what such threads leave is bounded by how many there are at a time.
+ * Looked for only when a heap would have to be made. The thread has no heap.
+ */
+static struct heap *adopt_left_behind(void)
+{
+	const uint32_t count = heap_pool_count();
+	for (uint32_t id = 1; id <= count; id++) {
+		struct heap *heap = heap_at(id);
+		struct heap *none = &heap_none;
+		if (a_load_rlx(&heap->place) != (uintptr_t)&heap_self)
+			continue;
+		/* A busy one ended inside; in the pool they are busy as well. */
+		if (!heap_is_at_rest(heap) || !a_load_rlx(&heap->active))
+			continue;
+		if (!a_cas_strong_rlx(&heap_self, &none, heap))
+			return NULL;
+		watch_exit();
+		return heap_enter_own();
+	}
+	return NULL;
+}
+
 /* The thread's first call, or one that interrupted another. */
 static __attribute__((cold, noinline)) struct heap *enter_pooled(void)
 {
-	if (a_load_rlx(&heap_self) == &heap_none && heap_init() != 0)
-		return NULL;
-	struct heap *heap = heap_pool_take();
+	struct heap *heap = NULL;
+	if (a_load_rlx(&heap_self) == &heap_none) {
+		if (heap_init() != 0)
+			return NULL;
+		if (heap_pool_is_empty())
+			heap = adopt_left_behind();
+		if (heap != NULL)
+			return heap;
+	}
+	heap = heap_pool_take();
 	if (heap == NULL)
 		return NULL;
 	/* A handler may just have made its heap the thread's: then ours is for one operation. */
 	struct heap *none = &heap_none;
-	if (a_cas_strong_rlx(&heap_self, &none, heap))
+	if (a_cas_strong_rlx(&heap_self, &none, heap)) {
+		a_store_rlx(&heap->place, (uintptr_t)&heap_self);
 		watch_exit();
+	}
 	return heap;
 }
 

@@ -15,7 +15,7 @@
 
 /* What victims allocate from slabs; OP_SEIZE's are sizes of their own, a slab each. */
 static const size_t sizes[] = { 24, 48, 200, 500, 1024, 4096, 5000, 20000, 100000 };
-enum { SIZES = sizeof sizes / sizeof sizes[0], SEIZE_SIZES = 40, OWN = 4 };
+enum { SIZES = sizeof sizes / sizeof sizes[0], SEIZE_SIZES = 6, OWN = 4 };
 
 void *block_make(void *p, size_t size)
 {
@@ -306,7 +306,7 @@ static void prepare_janitor(struct victim *v)
 
 static void run_seize(struct victim *v)
 {
-	own(v, 0, 25000 + (v->number % SEIZE_SIZES) * 5000);
+	own(v, 0, 10000 + (v->number % SEIZE_SIZES) * 1024);
 }
 
 const struct park_op park_ops[] = {

@@ -24,7 +24,7 @@
 #include "park_ops.h"
 
 enum {
-	PARKS_DEFAULT = 160,
+	PARKS_DEFAULT = 90,
 	BATCHES = 6,     /* in a round */
 	BATCH = 6,       /* victims at a time; every other one is released at once */
 	SEIZE_TRIES = 2, /* in a round; each takes half a second */
@@ -226,7 +226,7 @@ static void *holder_main(void *arg)
 /* A malloc that needs a new slab: looks for idle heaps, if the last look was a while ago. */
 static void look(unsigned number)
 {
-	const size_t size = 40000 + number % 30 * 7000;
+	const size_t size = 18000 + number % 8 * 2048;
 	block_free(block_make(face_alloc(size), size));
 }
 

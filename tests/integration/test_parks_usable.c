@@ -122,10 +122,10 @@ static void wait_until_idle(void)
 {
 	for (unsigned i = 0; i < 3; i++) {
 		/* Needs a new slab, and looks for idle heaps. */
-		block_free(block_make(face_alloc(40000 + i * 8000), 40000));
+		block_free(block_make(face_alloc(20000 + i * 4000), 20000));
 		nanosleep(&(struct timespec){ 0, IDLE_MS * 1000000 }, NULL);
 	}
-	block_free(block_make(face_alloc(90000), 90000));
+	block_free(block_make(face_alloc(32000), 32000));
 	face_trim();
 }
 

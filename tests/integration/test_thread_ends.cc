@@ -211,3 +211,18 @@ TEST_TIMEOUT(threads_whose_first_call_is_in_the_first_round, 60)
 {
 	churn(1);
 }
+
+TEST_TIMEOUT(threads_whose_first_call_is_in_the_second_round, 60)
+{
+	churn(2);
+}
+
+TEST_TIMEOUT(threads_whose_first_call_is_in_the_third_round, 60)
+{
+	churn(3);
+}
+
+TEST_TIMEOUT(threads_whose_first_call_is_in_the_last_round, 60)
+{
+	churn(4);
+}

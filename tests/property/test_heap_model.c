@@ -97,7 +97,7 @@ TEST_TIMEOUT(every_class_fills_several_slabs, 60)
 TEST(a_mark_that_came_back_is_no_double_free)
 {
 	unsigned char *small = heap_alloc(20000);
-	unsigned char *other = heap_alloc(40000);
+	unsigned char *other = heap_alloc(24000);
 	CHECK(small != NULL && other != NULL);
 	heap_free(small);
 	heap_free(other);

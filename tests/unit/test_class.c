@@ -28,9 +28,9 @@ TEST(the_good_size_is_the_class_or_whole_granules)
 	for (size_t size = 1; size <= CLASS_BYTES_MAX; size++)
 		CHECK_EQ(heap_good_size(size), bytes_of(class_of(size)));
 	CHECK_EQ(heap_good_size(0), 16);
-	CHECK_EQ(heap_good_size(CLASS_BYTES_MAX + 1), CLASS_BYTES_MAX + GRANULE);
-	CHECK_EQ(heap_good_size(CLASS_BYTES_MAX + GRANULE), CLASS_BYTES_MAX + GRANULE);
-	CHECK_EQ(heap_good_size(CLASS_BYTES_MAX + GRANULE + 1), CLASS_BYTES_MAX + 2 * GRANULE);
+	CHECK_EQ(heap_good_size(CLASS_BYTES_MAX + 1), GRANULE);
+	CHECK_EQ(heap_good_size(GRANULE), GRANULE);
+	CHECK_EQ(heap_good_size(GRANULE + 1), 2 * GRANULE);
 	CHECK_EQ(heap_good_size(HEAP_SIZE_MAX), (size_t)1 << 63);
 	CHECK_EQ(heap_good_size(HEAP_SIZE_MAX + 1), 0);
 	CHECK_EQ(heap_good_size(SIZE_MAX), 0);
@@ -64,7 +64,7 @@ TEST(slabs_waste_little_and_hold_enough)
 		CHECK(c->granules >= 1 && c->granules <= 32);
 		CHECK_EQ(c->capacity, span / c->bytes);
 		CHECK(span - (size_t)c->capacity * c->bytes <= span / 32);
-		CHECK(c->capacity >= 8);
+		CHECK(c->capacity >= 4);
 		/* Index plus one, and the count, fit into the word. */
 		CHECK(c->capacity < 1u << WORD_HEAD_BITS);
 		CHECK(c->threshold >= 1 && c->threshold <= c->capacity);
@@ -81,7 +81,7 @@ TEST(slabs_are_as_small_as_the_rules_allow)
 		const struct class *c = &heap_classes[class];
 		for (size_t granules = 1; granules < c->granules; granules++) {
 			const size_t span = granules * GRANULE;
-			CHECK(span / c->bytes < 8 || span % c->bytes > span / 32);
+			CHECK(span / c->bytes < 4 || span % c->bytes > span / 32);
 		}
 	}
 }
@@ -121,7 +121,7 @@ TEST(aligned_classes_are_the_smallest_that_serve)
 /* The price of an alignment is at most the next power of two. */
 TEST(aligned_classes_exist_up_to_the_largest)
 {
-	for (size_t align = HEAP_ALIGN_MIN; align <= GRANULE; align *= 2) {
+	for (size_t align = HEAP_ALIGN_MIN; align <= CLASS_BYTES_MAX; align *= 2) {
 		size_t power = align;
 		for (size_t size = align; size <= CLASS_BYTES_MAX; size += 16) {
 			while (power < size)

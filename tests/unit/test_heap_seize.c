@@ -5,7 +5,9 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "heap_fixture.h"
 #include "os/mock.h"
@@ -114,6 +116,37 @@ TEST(an_idle_heap_is_taken_from)
 	for (size_t i = 1; i < SLABS; i++)
 		need_memory();
 	CHECK_EQ(fixture_granules(), SLABS + 3);
+	finish();
+}
+
+/* As fork() finds it when it stops a thread in the middle of taking. */
+TEST(a_child_ends_the_taking_that_a_fork_cut_off)
+{
+	start();
+	a_store_rlx(&idle_heap->seized, 1);
+	for (size_t i = 0; i < SLABS; i++)
+		a_store_rlx(&idle_slab(i)->owner, NULL);
+	const pid_t child = fork();
+	if (child == 0) {
+		CHECK_EQ(a_load_rlx(&idle_heap->seized), 0);
+		for (size_t i = 0; i < SLABS; i++)
+			CHECK_EQ(fixture_state(idle_slab(i)), SLAB_OPEN);
+		heap_check();
+		const size_t granules = fixture_granules();
+		for (size_t i = 0; i < SLABS; i++)
+			need_memory();
+		CHECK_EQ(fixture_granules(), granules);
+		for (size_t i = 0; i < SLABS; i++)
+			heap_free(idle_blocks[i * CAPACITY]);
+		heap_check();
+		_exit(0);
+	}
+	int status;
+	CHECK_EQ(waitpid(child, &status, 0), child);
+	CHECK_EQ(status, 0);
+	a_store_rlx(&idle_heap->seized, 0);
+	for (size_t i = 0; i < SLABS; i++)
+		a_store_rlx(&idle_slab(i)->owner, idle_heap);
 	finish();
 }
 

@@ -11,8 +11,8 @@
 #define SMALL_BATCH 64
 #define SMALL_THRESHOLD 128
 /* Two sizes whose slabs have several granules. */
-#define WIDE ((size_t)40 << 10)
-#define WIDER ((size_t)48 << 10)
+#define WIDE ((size_t)20 << 10)
+#define WIDER ((size_t)24 << 10)
 
 static void *blocks[4 * SMALL_CAPACITY];
 

@@ -12,10 +12,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CLASS_COUNT 105
+#define CLASS_COUNT 81
 #define CLASS_FINE_COUNT 33 /* classes reached by (size + 15) / 16 */
 #define CLASS_FINE_BYTES ((size_t)512)
-#define CLASS_BYTES_MAX ((size_t)256 << 10)
+#define CLASS_BYTES_MAX ((size_t)32 << 10)
 
 /*
  * Sizes that the fast path of malloc serves, in units of 16 bytes: it finds the class in a table of

@@ -24,13 +24,13 @@ _Noreturn __attribute__((cold)) void heap_fatal_corrupted(void);
 /* The lowest record of them, for records lie downwards; the highest address when there is none. */
 extern _Atomic(uintptr_t) heap_warm_records __attribute__((visibility("hidden")));
 
-/* Whether a block that is being freed is seen to be free already; `top` is the first of its list. */
+/* Whether a block that is being freed, into this list, is seen to be free already. */
 static inline __attribute__((always_inline)) bool block_is_free(const struct slab *slab,
-	const struct block *block, const struct block *top)
+	const struct block *block, struct block *const *list)
 {
-	if (__builtin_expect((uintptr_t)slab >= a_fold(&heap_warm_records), 1))
-		return block->key == BLOCK_KEY;
-	return block == top;
+	if (__builtin_expect((uintptr_t)slab < a_fold(&heap_warm_records), 0))
+		return block == *list;
+	return block->key == BLOCK_KEY;
 }
 
 /*
@@ -39,13 +39,14 @@ static inline __attribute__((always_inline)) bool block_is_free(const struct sla
  * slab of several granules has magic 0.
  */
 static inline __attribute__((always_inline)) bool block_is_misused(const struct slab *slab,
-	const struct block *block, const struct block *top)
+	const struct block *block, struct block *const *list)
 {
 	const uint32_t magic = a_load_rlx(&slab->magic);
 	const uint32_t place = (uint16_t)(uintptr_t)block;
 
-	return __builtin_expect(place * magic >= magic, 0) ||
-		__builtin_expect(block_is_free(slab, block, top), 0);
+	if (__builtin_expect(place * magic >= magic, 0))
+		return true;
+	return block_is_free(slab, block, list);
 }
 
 /* A block leaves a free list; one without its key was written to or freed twice. */
@@ -110,8 +111,9 @@ static inline __attribute__((always_inline)) bool heap_free_beside(struct heap *
 	/* The name of the slab comes first, then the look at its owner: see seize.c. */
 	a_store_rlx(&heap->named, slab);
 	a_signal_fence();
-	if (__builtin_expect(a_fold(&slab->owner) != heap, 0) ||
-		block_is_misused(slab, block, slab->free))
+	if (__builtin_expect(a_fold(&slab->owner) != heap, 0))
+		return false;
+	if (__builtin_expect(block_is_misused(slab, block, &slab->free), 0))
 		return false;
 	block_put(&slab->free, block);
 	if (__builtin_expect(slab_count_down(slab), 0)) {
@@ -138,12 +140,14 @@ static inline __attribute__((always_inline)) void heap_free_fast(void *p)
 	a_signal_fence();
 	/* Whosever the slab is, its class is one; and nobody takes a current slab from its heap. */
 	const size_t class = a_load_rlx(&slab->class);
-	if (__builtin_expect(heap->current[class] == slab, 1) &&
-		!block_is_misused(slab, block, heap->bin[class])) {
-		block_put(&heap->bin[class], block);
-		a_signal_fence();
-		a_store_rlx(&heap->limit, CLASS_FAST_UNITS);
-		return;
+	if (__builtin_expect(heap->current[class] == slab, 1)) {
+		struct block **bin = &heap->bin[class];
+		if (__builtin_expect(!block_is_misused(slab, block, bin), 1)) {
+			block_put(bin, block);
+			a_signal_fence();
+			a_store_rlx(&heap->limit, CLASS_FAST_UNITS);
+			return;
+		}
 	}
 	if (!heap_free_beside(heap, slab, block)) {
 		heap_mark_at_rest(heap, CLASS_FAST_UNITS);

@@ -50,6 +50,7 @@ struct heap {
 	uint32_t id;              /* const once made; never 0 */
 	_Atomic(uint32_t) active; /* held by a thread or an operation */
 	_Atomic(uint32_t) pool_link;
+	_Atomic(uintptr_t) place;  /* of heap_self of the thread that has it, or had it last */
 	_Atomic(uint32_t) listing; /* own thread writes: it is inside its lists of attached slabs */
 	_Atomic(uint32_t) seized;  /* another thread is taking those (seize.c) */
 	_Atomic(uint32_t) slow_calls; /* own thread writes: how often it came by the slow path */
@@ -102,6 +103,7 @@ static inline bool heap_holds(const struct heap *heap, const struct slab *slab)
 struct heap *heap_pool_take(void);
 /* The heap holds no slabs, or is active with attached ones; it may still get pending links. */
 void heap_pool_put(struct heap *heap);
+bool heap_pool_is_empty(void);
 /* The heap with an id that was given out. */
 struct heap *heap_at(uint32_t id);
 /* Ids run from 1 to this. */
