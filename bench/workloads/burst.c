@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * burst LIVE BURST BURSTS PAUSE_MS IDLE_MS LAST_BYTES LAST_CALLS: keeps LIVE bytes, allocates and frees
- * BURST bytes on top of them BURSTS times with a pause after each, and then does nothing for IDLE_MS.
- * Unless LAST_BYTES is 0 it then allocates and frees a block of that size, LAST_CALLS times, before
- * memory is read: what does an allocator that nothing runs for in the background make of a few calls?
- * Reports memory over what is live.
+ * burst LIVE BURST BURSTS PAUSE_MS IDLE_MS LAST_BYTES LAST_CALLS: keeps LIVE bytes, allocates and
+ * frees BURST bytes on top of them BURSTS times with a pause after each, and then does nothing for
+ * IDLE_MS. Unless LAST_BYTES is 0 it then allocates and frees a block of that size, LAST_CALLS
+ * times, before memory is read: what does an allocator that nothing runs for in the background make
+ * of a few calls? Reports memory over what is live.
  */
 #include "workload.h"
 

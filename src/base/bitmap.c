@@ -8,8 +8,9 @@
  * search for n bits skips every block whose bound is below min(n, 512); it reads eight bytes a
  * block for that instead of 64.
  *
- * A hint is  epoch:53 | mark:1 | lack:10,  where the bound is 512 - lack. It is *open* when there is
- * neither lack nor mark; so it is at first, and a map in which no search fails touches no hint's page.
+ * A hint is  epoch:53 | mark:1 | lack:10,  where the bound is 512 - lack. It is *open* when there
+ * is neither lack nor mark; so it is at first, and a map in which no search fails touches no hint's
+ * page.
  *
  * Operations
  *   put        raise high_blocks; set the bits word by word; fence; open the hints

@@ -13,7 +13,7 @@
 
 /*
  * Puts free blocks into slab->free, or opens the slab because it is full and returns false.
- * *ret_fresh says that the blocks were never used.
+ * *ret_fresh says that the blocks were carved just now: never used, or given back since.
  */
 static bool current_refill(struct heap *heap, struct slab *slab, bool *ret_fresh)
 {
@@ -143,8 +143,8 @@ static void *alloc_any(size_t align, size_t size, bool *ret_zeroed)
 }
 
 /*
- * The fast path of the classes above those of malloc's own: a block of the current slab's own list, or
- * NULL. It holds only while the heap is at rest and not hooked.
+ * The fast path of the classes above those of malloc's own: a block of the current slab's own list,
+ * or NULL. It holds only while the heap is at rest and not hooked.
  */
 static inline void *alloc_medium(size_t size)
 {

@@ -155,7 +155,10 @@ struct slab *slab_take_attached(struct heap *heap, unsigned class)
 	return slab;
 }
 
-/* The first slab of the class's list, out of it; NULL: none, or *ret_barred: another thread takes them. */
+/*
+ * The first slab of the class's list, out of it; NULL: none, or *ret_barred: another thread takes
+ * them.
+ */
 static struct slab *detach_first(struct heap *heap, unsigned class, bool *ret_barred)
 {
 	struct slab *slab = heap->attached[class].first;

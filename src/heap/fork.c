@@ -11,7 +11,9 @@
 
 #include "heap/core.h"
 
-/* A slab that a thread which is no more was about to open: its heap is at rest, and not in lists. */
+/*
+ * A slab that a thread which is no more was about to open: its heap is at rest, and not in lists.
+ */
 static void open_seized(void *record, void *arg)
 {
 	const struct heap *heap = arg;

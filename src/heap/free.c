@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Free beyond the fast path: blocks of other threads' slabs and of open ones, of slabs of several
- * granules, large blocks, and what is no block at all.
+ * granules or with blocks given back, large blocks, and what is no block at all.
  */
 #include "base/assert.h"
 #include "heap/core.h"
@@ -105,7 +105,7 @@ static void free_in_slab(struct slab *slab, struct block *block, uint64_t word)
 /* Whether the block is one of the slab's that the program may hold, as far as can be seen here. */
 static inline bool is_held(const struct slab *slab, const struct block *block)
 {
-	/* The product's upper half is the index; the lower is below this for the start of a block only. */
+	/* The product's upper half is the index; the lower is below this only for a block's start. */
 	const uint64_t inverse = heap_classes[a_load_rlx(&slab->class)].inverse;
 	const __uint128_t product =
 		(__uint128_t)((uintptr_t)block - (uintptr_t)slab->base) * inverse;

@@ -4,9 +4,9 @@
  *
  * A slab has as few granules as keep the waste at its end within 1/32 and its blocks at four or
  * more: fewer blocks a slab would make every few allocations a page allocation, more granules would
- * keep more memory hostage of one live block. Above the largest class runs of page serve, which share
- * their warm memory among all sizes: for 32 KiB to 1 MiB that took a quarter of the time off, and
- * two fifths of the peak.
+ * keep more memory hostage of one live block. Above the largest class runs of page serve, which
+ * share their warm memory among all sizes: for 32 KiB to 1 MiB that took a quarter of the time off,
+ * and two fifths of the peak.
  */
 #include <stdint.h>
 #include <stdio.h>

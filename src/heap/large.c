@@ -30,8 +30,9 @@ void *large_alloc(size_t align, size_t size, bool *ret_zeroed)
 		return NULL;
 	*ret_zeroed = run.zeroed;
 	/*
-	 * What was a slab holds the marks of its free blocks. The one that lies here would be copied with
-	 * the block's contents, and is a double free to see when it comes back to this address.
+	 * What was a slab holds the marks of its free blocks. The one that lies here would be
+	 * copied with the block's contents, and is a double free to see when it comes back to this
+	 * address.
 	 */
 	if (!run.zeroed)
 		((struct block *)(void *)run.base)->key = 0;

@@ -4,10 +4,10 @@
  * stack, open ones on their class's available stack. LISTED says that the slab's link is under way.
  *
  * operations: settle (after a push or an opening), drain, take. synchronization: any thread, any
- * time.
- * linearization: the stacks' exchanges. ordering: the stacks' own; what a slab holds is acquired by
- * adopting it. progress: lock-free; a thread stopped with a link in its hands keeps that one slab
- * from being listed, until its last block is freed; an owner that drains holds those of its heap.
+ * time. linearization: the stacks' exchanges. ordering: the stacks' own; what a slab holds is
+ * acquired by adopting it. progress: lock-free; a thread stopped with a link in its hands keeps
+ * that one slab from being listed, until its last block is freed; an owner that drains also holds
+ * the links that would come back to it at once. reclamation: none, records are type-stable.
  *
  * A heap that is given back drains its pending stack after it has stopped being active; who pushes
  * looks whether it is active after the push. Both use a full fence, so one of them sees the other
@@ -68,22 +68,28 @@ void heap_reroute_pending(struct heap *heap)
 		link_reroute(page_record_at(index));
 }
 
-/* Clears LISTED of a slab that is the heap's, whose link the caller has popped; false: it is not. */
+/*
+ * Clears LISTED of a slab that is the heap's, whose link the caller has popped; false: it is not.
+ */
 static bool link_drop(struct slab *slab, uint32_t owner)
 {
 	uint64_t word = a_load_rlx(&slab->word);
 	do {
 		if (word_state(word) != SLAB_OWNED || word_owner(word) != owner)
 			return false;
-		/* Relaxed is enough: who sets LISTED again has the link, and publishes it by a stack. */
+		/*
+		 * Relaxed is enough: who sets LISTED again has the link, and publishes it by a
+		 * stack.
+		 */
 	} while (!a_cas_weak_rlx(&slab->word, &word, word & ~WORD_LISTED));
 	return true;
 }
 
 /*
- * One by one, so that a thread stopped in here keeps one link. What is still the heap's is a current slab,
- * from which it collects in any case, or the one that its thread names: their links are dropped, for put
- * back they would come up again before those beneath. The next free there lists them again.
+ * One by one, so that a thread stopped in here keeps one link. What is still the heap's is a
+ * current slab, from which it collects in any case, or the one that its thread names: their links
+ * are dropped, for put back they would come up again before those beneath. The next free there
+ * lists them again.
  */
 void heap_reroute_seized(struct heap *heap)
 {
@@ -154,8 +160,8 @@ static void link_collect(struct heap *heap, struct slab *slab)
 }
 
 /*
- * Reroutes the link of a slab that this heap no longer holds, unless it would come back here: another
- * thread is about to take the slab. True then; the link stays the caller's.
+ * Reroutes the link of a slab that this heap no longer holds, unless it would come back here:
+ * another thread is about to take the slab. True then; the link stays the caller's.
  */
 static bool link_comes_back(const struct heap *heap, struct slab *slab)
 {

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Whether a block that looks free is free. A program may have copied a key from memory that it never
- * wrote (realloc does so for it). So a key is a reason to look and never a proof: the lists are.
+ * Whether a block that looks free is free. A program may have copied a key from memory that it
+ * never wrote (realloc does so for it). So a key is a reason to look and never a proof: the lists
+ * are.
  *
- * The lists may be another thread's, which goes on with them: they are read as they are. Only addresses of
- * blocks of the slab are followed, whose memory stays mapped, and a link only if its block still has
- * its key after the link was read, for a key is cleared before the program gets the block. This runs
- * only for a block that looks free, hence almost only for programs that are about to be ended.
+ * The lists may be another thread's, which goes on with them: they are read as they are. Only
+ * addresses of blocks of the slab are followed, whose memory stays mapped, and a link only if its
+ * block still has its key after the link was read, for a key is cleared before the program gets the
+ * block. This runs only for a block that looks free, hence almost only for programs that are about
+ * to be ended.
  */
 #include "heap/core.h"
 #include "heap/fast.h"

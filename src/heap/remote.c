@@ -149,8 +149,8 @@ uint64_t remote_unlist(struct slab *slab)
 	uint64_t word;
 	uint64_t next;
 	do {
-		/* [heap.3] acq: who reads an owner's id here finds its heap; pairs with remote_adopt(),
-		 * and with the push that made the count. */
+		/* [heap.3] acq: who reads an owner's id here finds its heap; pairs with
+		 * remote_adopt(), and with the push that made the count. */
 		word = a_load_acq(&slab->word);
 		ASSERT((word & WORD_LISTED) != 0);
 		const enum slab_state state = word_state(word);

@@ -7,8 +7,8 @@
 #include "heap/fast.h"
 
 /*
- * Usable bytes of a block in a slab of one granule, as most are, given its start; 0 for anything else. By the
- * multiplication of the fast path of free, see fast.h.
+ * Usable bytes of a block in a slab of one granule, as most are, given its start; 0 for anything
+ * else, also where blocks were given back. By the multiplication of the fast path of free: fast.h.
  */
 static inline size_t block_bytes(const void *p)
 {
@@ -68,9 +68,9 @@ bool heap_resize_in_place(void *p, size_t size)
 }
 
 /*
- * What to ask for when a block does not fit any more. One that grows by a little, as a string does that
- * is appended to, will grow again: it gets a quarter more, so that it is copied in proportion to the
- * logarithm of what it becomes and not for each class.
+ * What to ask for when a block does not fit any more. One that grows by a little, as a string does
+ * that is appended to, will grow again: it gets a quarter more, so that it is copied in proportion
+ * to the logarithm of what it becomes and not for each class.
  */
 static size_t with_room(size_t usable, size_t size)
 {

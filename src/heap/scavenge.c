@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Giving back the free pages of slabs that still hold blocks. A block there that nobody has used for
- * decay_ms leaves the free list, its whole pages go back to the kernel, and it counts as not carved
- * again: a hole (heap/slab.h). So memory follows the program down when one block in twenty survives.
- * Slabs of more than SLAB_HOLES blocks are left as they are: where blocks are smaller than 1 KiB few
- * pages are without a survivor.
+ * Giving back the free pages of slabs that still hold blocks. A block there that nobody has used
+ * for decay_ms leaves the free list, its whole pages go back to the kernel, and it counts as not
+ * carved again: a hole (heap/slab.h). So memory follows the program down when one block in twenty
+ * survives. Slabs of more than SLAB_HOLES blocks are left as they are: where blocks are smaller
+ * than 1 KiB few pages are without a survivor.
  *
- * operations: heap_scavenge(), all at once; a step of a round, by the janitor, or where there is none by
- * slow calls. A round begins once in half of decay_ms, and with it idle heaps lose their attached
- * slabs (seize.c): a thread that lives by its bins is idle in that sense, and so the janitor comes to
- * what it left. synchronization: the caller works on slabs of its own heap
- * and on open ones, which it adopts and opens again. ordering: that of adopting and opening. progress:
+ * operations: heap_scavenge(), all at once; a step of a round, by the janitor, or where there is
+ * none by slow calls. A round begins once in half of decay_ms, and with it idle heaps lose their
+ * attached slabs (seize.c): a thread that lives by its bins is idle in that sense, and so the
+ * janitor comes to what it left. synchronization: the caller works on slabs of its own heap and on
+ * open ones, which it adopts and opens again. ordering: that of adopting and opening. progress:
  * nobody waits; who is stopped in here keeps one slab. reclamation: none.
  *
  * Of each slab `seen` remembers how many blocks were in use at the last look, and since when. The
@@ -24,10 +24,15 @@
 enum {
 	/* Records looked at in one go: at most 4 MiB and one slab are given back in it. */
 	STRIDE_RECORDS = 64,
-	/* A step is so many goes, or so many bytes given back: a millisecond or two on a slow host. */
+	/*
+	 * A step is so many goes, or so many bytes given back: a millisecond or two on a slow host.
+	 */
 	STEP_STRIDES = 8,
 	STEP_BYTES = 8 << 20,
-	/* A thread looks after its slabs, or has the janitor do it, from 8 MiB beside the current ones. */
+	/*
+	 * A thread looks after its slabs, or has the janitor do it, from 8 MiB beside the current
+	 * ones.
+	 */
 	TICK_GRANULES = 128,
 };
 
@@ -192,7 +197,7 @@ size_t heap_scavenge(struct heap *heap)
 	return look.bytes;
 }
 
-/* Begins a round when that is due; false when it is not, or no step of the last one is left. */
+/* Begins a round if that is due, and says when the next one is; false if it is not. */
 static bool round_begin(struct heap *heap, uint64_t now, uint64_t *due_ns)
 {
 	if (now < *due_ns)

@@ -12,8 +12,8 @@
  *               at. Every later free sees that the slab is not the heap's and pushes to its word.
  *               The one slab that is named may be under work: it stays.
  * linearization: remote_open() of each slab. ordering: the release of `named` and our acquire
- * hand over what the thread did to its slabs. progress: nobody waits; a thread stopped in here leaves
- * the heap seized, and it works on without attached slabs. Where os_barrier() does not exist
+ * hand over what the thread did to its slabs. progress: nobody waits; a thread stopped in here
+ * leaves the heap seized, and it works on without attached slabs. Where os_barrier() does not exist
  * nothing is taken.
  */
 #include "base/assert.h"
@@ -76,7 +76,8 @@ static bool seize_slabs(const struct heap *self, struct heap *heap)
 		set_owners(heap, heap);
 		return false;
 	}
-	/* [heap.7] acq: sees all that the thread did to its slabs; pairs with heap_leave(). */
+	/* [heap.7] acq: sees all that the thread did to its slabs; pairs with heap_mark_at_rest()
+	 * and heap_touch(). */
 	open_all(heap, a_load_acq(&heap->named));
 	return true;
 }

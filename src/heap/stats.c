@@ -10,8 +10,8 @@
 #include "heap/core.h"
 
 /*
- * Reads what its owner goes on changing: with `until` of before a new mark, or after, the sum may be
- * anything for once.
+ * Reads what its owner goes on changing. Between the two stores of slab_set_mark() the sum may be
+ * anything, for once.
  */
 __attribute__((no_sanitize("thread"))) static uint32_t used_seen(const volatile struct slab *slab,
 	uint32_t capacity)

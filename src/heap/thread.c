@@ -4,10 +4,11 @@
  * protocol.
  *
  * The end is seen by a destructor of pthread-specific data, which asks to be called again until the
- * last round but one, so that the program's own destructors may still allocate. Those that come later still
- * use heaps from the pool for one operation each, so nothing leaks. A thread whose first call comes
- * from a destructor of the second round or later ends without our seeing it: its heap waits for the
- * next thread whose thread-local storage lies where its own did (adopt_left_behind()).
+ * last round but one, so that the program's own destructors may still allocate. Those that come
+ * later still use heaps from the pool for one operation each, so nothing leaks. A thread whose
+ * first call comes from a destructor of the second round or later ends without our seeing it: its
+ * heap waits for the next thread whose thread-local storage lies where its own did
+ * (adopt_left_behind()).
  */
 #include <limits.h>
 #include <pthread.h>

@@ -42,8 +42,8 @@ struct plan {
 };
 
 /*
- * Sizes of the parts, as they lie. What the first allocation touches is one page: the header, the words
- * of the first blocks of the bitmap behind it, and no more (stamps are read only).
+ * Sizes of the parts, as they lie. What the first allocation touches is one page: the header, the
+ * words of the first blocks of the bitmap behind it, and no more (stamps are read only).
  */
 struct layout {
 	size_t direct_records;
@@ -91,8 +91,8 @@ static uint64_t address_space_left(void)
 }
 
 /*
- * The sizes to try first. Under RLIMIT_AS the program's own mappings need room too, and under strict
- * overcommit there is no more to commit than there is memory.
+ * The sizes to try first. Under RLIMIT_AS the program's own mappings need room too, and under
+ * strict overcommit there is no more to commit than there is memory.
  */
 static struct plan plan_first(void)
 {

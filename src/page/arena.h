@@ -22,7 +22,7 @@
  *                   handlers. Who holds a run (took its bits) owns its stamps; others may read them
  * Linearization     take and give: those of the bitmap. Growth: the CAS of `ends`. Birth: the
  *                   CAS of the pointer to the arena
- * Ordering          [page.1] to [page.6] in docs/design/memory-orders.md; the bitmap orders what is
+ * Ordering          [page.1] to [page.7] in docs/design/memory-orders.md; the bitmap orders what is
  *                   written to a run, and to its stamps, before the next taker's reads
  * Progress          lock-free; a thread stopped anywhere keeps the run in its hands, no more
  * Reclamation       none: the arena lives as long as the process
@@ -66,8 +66,8 @@ enum {
 
 /*
  * A stamp tells of a granule: when it was freed (0: it reads as zero, because it was never used or
- * was given back), and whether its pages were moved in, so that it lies in a mapping that the kernel
- * cannot merge with its neighbours; STAMP_HEAD marks the first granule of such a mapping.
+ * was given back), and whether its pages were moved in, so that it lies in a mapping that the
+ * kernel cannot merge with its neighbours; STAMP_HEAD marks the first granule of such a mapping.
  */
 enum {
 	STAMP_MOVED = 0x80,
@@ -163,13 +163,14 @@ struct arena *arena_need(void);
 #define ARENA_AGAIN (BITMAP_NONE - 1)
 /*
  * Moves the frontier, seen at `frontier`, and takes n granules beside it, aligned as in run_take().
- * Returns the position,
- * ARENA_AGAIN, or BITMAP_NONE when there is no room or the system refuses.
+ * Returns the position, ARENA_AGAIN, or BITMAP_NONE when there is no room or the system refuses.
  */
 size_t arena_grow(struct arena *a, uint64_t frontier, size_t n, size_t align, size_t align_offset);
 /* Moves the frontier to `end` at least, leaving what is new free; true when it is there. */
 bool arena_grow_to(struct arena *a, uint64_t end);
-/* Makes the records of [from, to) accessible, the rest of a step of records included; 0 or -ENOMEM. */
+/*
+ * Makes the records of [from, to) accessible, the rest of a step of records included; 0 or -ENOMEM.
+ */
 int arena_commit_records(struct arena *a, size_t from, size_t to);
 /* Lets the inline look-ups reach as far as records are accessible with this frontier. */
 void arena_note_reach(const struct arena *a, uint64_t frontier);
@@ -183,13 +184,13 @@ void reserve_dress(char *base, size_t bytes);
 /* Reserves exactly this range, exempt from huge pages. */
 int reserve_range(char *base, size_t bytes);
 /*
- * Names it, so that it becomes one mapping with its neighbours: after it was published, because others
- * wait for that, and naming reads a file (os_name()).
+ * Names it, so that it becomes one mapping with its neighbours: after it was published, because
+ * others wait for that, and naming reads a file (os_name()).
  */
 void reserve_name(char *base, size_t bytes);
 /*
- * Makes sure that [0, need) is reserved but for what was left out. -EEXIST: something else is mapped
- * there. -ENOMEM: the system refuses.
+ * Makes sure that [0, need) is reserved but for what was left out. -EEXIST: something else is
+ * mapped there. -ENOMEM: the system refuses.
  */
 int reserve_extend(struct arena *a, size_t need);
 /*
@@ -203,8 +204,8 @@ int reserve_records(struct arena *a, size_t n);
 /* place.c */
 
 /*
- * Chooses an address for granule 0, with `below` bytes of room below it and `above` bytes from it on
- * that are probably free; another one for each attempt. 0: there is no such place.
+ * Chooses an address for granule 0, with `below` bytes of room below it and `above` bytes from it
+ * on that are probably free; another one for each attempt. 0: there is no such place.
  */
 uintptr_t place_choose(size_t below, size_t above, unsigned attempt);
 
@@ -271,10 +272,9 @@ static inline uint8_t purge_stamp(int64_t epoch)
 }
 
 /*
- * Gives back free granules from *pos on, at most `budget` of them, those that are due at `epoch`, or
- * all if `everything`. Leaves in *pos where to go on, 0 when the end was reached. Returns how many
- * it gave back. The janitor tells
- * which chunk it has in work.
+ * Gives back free granules from *pos on, at most `budget` of them, those that are due at `epoch`,
+ * or all if `everything`. Leaves in *pos where to go on, 0 when the end was reached. Returns how
+ * many it gave back. The janitor tells which chunk it has in work.
  */
 size_t purge_some(struct arena *a, size_t *pos, size_t budget, int64_t epoch, bool everything,
 	bool is_janitor);
@@ -296,7 +296,9 @@ void background_poke(struct arena *a, int64_t epoch);
 void background_init(struct arena *a);
 /* Puts back the chunk of a janitor that is surely dead. */
 void background_recover(struct arena *a);
-/* Whether the janitor went its round lately; a caller's epoch may be a little behind the janitor's. */
+/*
+ * Whether the janitor went its round lately; a caller's epoch may be a little behind the janitor's.
+ */
 static inline bool background_fresh(struct arena *a, int64_t epoch)
 {
 	return epoch - a_load_rlx(&a->janitor.beat) <= BACKGROUND_FRESH_EPOCHS;

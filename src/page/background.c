@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The janitor gives idle memory back while nobody calls the allocator. Decision record 0002 tells why
- * it is a task that shares the memory and is no thread.
+ * The janitor gives idle memory back while nobody calls the allocator. Decision record 0002 tells
+ * why it is a task that shares the memory and is no thread.
  *
  * With background:auto the thread that frees starts it once 8 MiB are free and dirty; it goes round
  * once an epoch and ends when hardly anything is left. It takes no lock and may be killed at any
@@ -10,7 +10,8 @@
  *
  * Synchronization   one janitor at a time, by os_task_start(); in a child that was forked behind
  *                   our back, by the compare-and-swap of `owner_pid`
- * Ordering          [page.5]: who finds a claim sees its chunk out of the bitmap
+ * Ordering          [page.5]: who finds a claim sees its chunk out of the bitmap. [page.7]: the end
+ *                   of the thread that started it sees a step of the layer above, or none begins
  */
 #include "arena.h"
 
@@ -19,7 +20,9 @@
 enum {
 	/* 1 MiB: not worth a task of its own. */
 	JANITOR_LEAVES_GRANULES = 16,
-	/* Rounds without work until it ends, so that a busy program does not start it each second. */
+	/*
+	 * Rounds without work until it ends, so that a busy program does not start it each second.
+	 */
 	JANITOR_IDLE_ROUNDS = 4,
 	/* After it could not be started, nobody tries for so many epochs: 17 s or more. */
 	JANITOR_RETRY_EPOCHS = 64,
@@ -34,8 +37,8 @@ typedef bool page_round_step(size_t *ret_waiting);
 #define BEAT_NEVER (INT64_MIN / 2)
 
 /*
- * Puts back the chunk of a janitor that is gone, unless another thread does. `claim` was read before
- * that was certain: a later janitor's claim is another value.
+ * Puts back the chunk of a janitor that is gone, unless another thread does. `claim` was read
+ * before that was certain: a later janitor's claim is another value.
  */
 static void claim_recover(struct arena *a, uint64_t claim)
 {
@@ -90,7 +93,9 @@ static size_t round_above(struct arena *a)
 static void step_await(struct arena *a)
 {
 	a_store_rlx(&a->janitor.retire, 1);
-	/* [page.7] seq: we say that it shall not begin a step, then look; pairs with round_above(). */
+	/*
+	 * [page.7] seq: we say that it shall not begin a step, then look; pairs with round_above().
+	 */
 	a_fence_seq();
 	/* [page.7] acq: what the step did is done; pairs with round_above(). */
 	for (int i = 0; i < STEP_WAITS && a_load_acq(&a->janitor.in_step); i++)
@@ -108,8 +113,8 @@ static uint64_t janitor_round(struct arena *a)
 }
 
 /*
- * What the task runs. Before its last sleep it takes back its heartbeat: whoever frees much after its
- * last look wakes it, or starts the next one.
+ * What the task runs. Before its last sleep it takes back its heartbeat: whoever frees much after
+ * its last look wakes it, or starts the next one.
  */
 static void janitor_main(void *arg)
 {
@@ -134,9 +139,9 @@ static void janitor_main(void *arg)
 }
 
 /*
- * Whether the state speaks of this process. A child made without fork() does without a janitor and gives
- * memory back by ticks: it may share our memory (vfork), and then the janitor, the stack it runs on and
- * what it is purging are not the child's to touch.
+ * Whether the state speaks of this process. A child made without fork() does without a janitor and
+ * gives memory back by ticks: it may share our memory (vfork), and then the janitor, the stack it
+ * runs on and what it is purging are not the child's to touch.
  */
 static bool is_ours(struct arena *a)
 {
@@ -152,8 +157,8 @@ static void janitor_start(struct arena *a, int64_t epoch)
 
 	if (!ret)
 		a_store_rlx(&a->janitor.beat, epoch);
-	else if (ret ==
-		-EALREADY) /* by a thread that may be stopped there: no system calls meanwhile */
+	/* Already: by a thread that may be stopped there, so no system calls meanwhile. */
+	else if (ret == -EALREADY)
 		a_store_rlx(&a->janitor.retry, epoch + 1);
 	else if (ret != -EAGAIN)
 		a_store_rlx(&a->janitor.retry, epoch + JANITOR_RETRY_EPOCHS);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Direct runs: a mapping of their own each, for what the arena cannot serve and, with page:mmap, for
- * everything. Their records come from slots, their pages go back to the kernel when they are freed.
+ * Direct runs: a mapping of their own each, for what the arena cannot serve and, with page:mmap,
+ * for everything. Their records come from slots, their pages go back to the kernel when they are
+ * freed.
  *
  * Operations        direct_alloc, direct_free, direct_extend, direct_shrink, direct_move
  * Synchronization   all of them beside each other; one run is handled by its owner alone
- * Linearization     a slot is taken by the CAS of `slots_free` or of `slots_used`; a run is born and
- *                   freed by its entry in the map
- * Ordering          [page.3] publishes that the records of slots below `slots_used` are accessible, but
- *                   for steps that were left out
+ * Linearization     a slot is taken by the CAS of `slots_free` or of `slots_used`; a run is born
+ *                   and freed by its entry in the map
+ * Ordering          [page.3] publishes that the records of slots below `slots_used` are accessible,
+ *                   but for steps that were left out
  * Progress          lock-free
  * Reclamation       records of slots are type-stable; slots are reused
  */
@@ -33,8 +34,8 @@ bool direct_slots_open(struct arena *a, size_t slot)
 }
 
 /*
- * Makes the records of a step of slots accessible. -EEXIST: something else is mapped there, or another
- * thread is just at it. -ENOMEM: the system refuses.
+ * Makes the records of a step of slots accessible. -EEXIST: something else is mapped there, or
+ * another thread is just at it. -ENOMEM: the system refuses.
  */
 static int slots_open(struct arena *a, size_t first)
 {
@@ -48,7 +49,9 @@ static int slots_open(struct arena *a, size_t first)
 			(void)os_unmap(low, bytes);
 		ret = -ENOMEM;
 	}
-	/* [page.3] rel: publishes that the records are accessible; pairs with direct_slots_open(). */
+	/*
+	 * [page.3] rel: publishes that the records are accessible; pairs with direct_slots_open().
+	 */
 	if (!ret)
 		a_store_rel(&a->slot_steps[first / ARENA_RECORD_STEP], 1);
 	if (!ret && !a->is_whole)
@@ -86,7 +89,9 @@ static uint32_t slot_fresh(struct arena *a)
 		}
 		if (ret)
 			return UINT32_MAX;
-		/* [page.3] acqrel: publishes that the step's records are accessible, or learns it. */
+		/*
+		 * [page.3] acqrel: publishes that the step's records are accessible, or learns it.
+		 */
 	} while (!a_cas_weak_acqrel(&a->slots_used, &used, slot + 1));
 	return (uint32_t)slot;
 }
@@ -104,8 +109,8 @@ static void slot_give(struct arena *a, uint32_t slot)
 }
 
 /*
- * Whether a mapping lies where the arena may grow to: as good as impossible, since the arena lies where
- * the kernel does not put mappings. It could not be told from the arena's runs.
+ * Whether a mapping lies where the arena may grow to: as good as impossible, since the arena lies
+ * where the kernel does not put mappings. It could not be told from the arena's runs.
  */
 static bool in_arenas_way(const struct arena *a, const char *base, size_t n)
 {
@@ -120,7 +125,9 @@ static void account(struct arena *a, size_t n)
 	run_note_peak(a, a_load_rlx(&a->balance));
 }
 
-/* Unmaps; where the kernel cannot cut the mapping in two, the addresses are lost, not the memory. */
+/*
+ * Unmaps; where the kernel cannot cut the mapping in two, the addresses are lost, not the memory.
+ */
 static void unmap(struct arena *a, char *base, size_t n)
 {
 	if (os_unmap(base, n << PAGE_GRANULE_SHIFT)) {

@@ -7,8 +7,8 @@
  *                   its owner; readers know a run from its owner, or pass a foreign address and
  *                   read an entry of zero
  * Linearization     the store, exchange or load of the entry
- * Ordering          [page.4] publishes the root and a leaf; entries are ordered by however the address of the run
- *                   gets from thread to thread
+ * Ordering          [page.4] publishes the root and a leaf; entries are ordered by however the
+ *                   address of the run gets from thread to thread
  * Progress          wait-free but for the kernel: who loses the race for a table unmaps its own
  * Reclamation       none: tables are never unmapped
  */

@@ -3,10 +3,10 @@
  * Growing by moving pages instead of copying bytes.
  *
  * The kernel keeps with each mapping the place where its pages were first, so pages that are moved
- * into the arena lie in a mapping of their own, which splits the one around it: two more mappings for
- * each piece that is moved (a run that was moved before consists of several). They are counted by STAMP_HEAD marks against a quarter of vm.max_map_count, and
- * when such a run is freed a fresh mapping, which the kernel merges with its neighbours, takes its
- * place.
+ * into the arena lie in a mapping of their own, which splits the one around it: two more mappings
+ * for each piece that is moved (a run that was moved before consists of several). They are counted
+ * by STAMP_HEAD marks against a quarter of vm.max_map_count, and when such a run is freed a fresh
+ * mapping, which the kernel merges with its neighbours, takes its place.
  *
  * A move first unmaps its destination. Should the kernel refuse after that, the addresses are open
  * to anybody's mmap() for a moment; so they are used again only if they can be reserved without
@@ -29,7 +29,9 @@ enum {
 	MOVE_REFUSALS = 4,
 	/* A run in more pieces is copied, and is in one again. */
 	MOVE_PIECES_MOST = 16,
-	/* A moved piece costs two mappings; they may take up this part of what the kernel allows. */
+	/*
+	 * A moved piece costs two mappings; they may take up this part of what the kernel allows.
+	 */
 	MOVE_MAPPINGS_EACH = 2,
 	MOVE_MAPPINGS_PART = 4,
 };
@@ -71,9 +73,10 @@ bool move_reset(struct arena *a, size_t pos, size_t n)
 }
 
 /*
- * Whether moving may be tried at all. A moved run costs its pages when it is freed, and the place it left
- * has none either: where that happens again and again, both are faulted in each time, at several times the
- * cost of a copy between pages that stay. So runs of moderate size are copied then.
+ * Whether moving may be tried at all. A moved run costs its pages when it is freed, and the place
+ * it left has none either: where that happens again and again, both are faulted in each time, at
+ * several times the cost of a copy between pages that stay. So runs of moderate size are copied
+ * then.
  */
 static bool may_move(struct arena *a, size_t n)
 {
@@ -123,8 +126,8 @@ static bool budget_take(struct arena *a, size_t pieces)
 }
 
 /*
- * Takes a destination. Where the run is large, at the same place within 2 MiB: then the kernel moves
- * page tables and not their entries.
+ * Takes a destination. Where the run is large, at the same place within 2 MiB: then the kernel
+ * moves page tables and not their entries.
  */
 static size_t destination_take(struct arena *a, size_t pos, size_t old_n, size_t new_n)
 {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where the arena lies: at a random place, far from where the kernel puts mappings by itself, so that
- * the addresses around its first part stay free until it grows into them.
+ * Where the arena lies: at a random place, far from where the kernel puts mappings by itself, so
+ * that the addresses around its first part stay free until it grows into them.
  *
  * Linux loads programs at two thirds of the address space, with the heap of brk() behind them, and
- * puts mappings downward from the stack, or upward from one third. Even with the largest randomisation
- * that a kernel can be built with, what lies between 0.80 and 0.86 of the address space (0x6600 to
- * 0x6e00 of 0x8000) is more than a terabyte from each.
+ * puts mappings downward from the stack, or upward from one third. Even with the largest
+ * randomisation that a kernel can be built with, what lies between 0.80 and 0.86 of the address
+ * space (0x6600 to 0x6e00 of 0x8000) is more than a terabyte from each.
  *
  * Nothing here is trusted: the caller reserves without replacing anything, and looks elsewhere, or
  * leaves the choice to the kernel, when the place is taken or does not exist (a kernel for smaller
@@ -37,7 +37,9 @@ struct window {
 #endif
 
 #if HAS_TSAN
-/* ThreadSanitizer keeps the state of programs' memory for few ranges; this one it knows as theirs. */
+/*
+ * ThreadSanitizer keeps the state of programs' memory for few ranges; this one it knows as theirs.
+ */
 static const struct window usual = { 0x7e80, 0x7ef0 };
 static const struct window large = { 0x7e80, 0x7ef0 };
 #else

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Giving back: free granules whose pages nobody has asked for in a while return to the kernel, while
- * their addresses stay committed.
+ * Giving back: free granules whose pages nobody has asked for in a while return to the kernel,
+ * while their addresses stay committed.
  *
  * A purge takes a chunk of at most 2 MiB out of the bitmap, so that nobody can be using it, has the
  * kernel drop the pages, and puts it back as zero. Whoever is stopped in between costs that chunk.
@@ -16,7 +16,9 @@
 enum {
 	/* A tick gives back 4 MiB at most: 0.3 ms here, about a millisecond on a slow host... */
 	TICK_GRANULES = 2 * ARENA_CHUNK_GRANULES,
-	/* ...and 2 MiB more for each 2^20 ns since the one before, which is a seventh of that time. */
+	/*
+	 * ...and 2 MiB more for each 2^20 ns since the one before, which is a seventh of that time.
+	 */
 	TICK_GRANULES_SHARE = ARENA_CHUNK_GRANULES,
 	TICK_SHARE_SHIFT = 20,
 };
@@ -134,8 +136,9 @@ size_t page_trim(void)
 }
 
 /*
- * How much a tick may give back, so that no call of a busy program takes long, and the first one after
- * a pause gives back all that fell due in it. Of callers that race each may reckon with the pause.
+ * How much a tick may give back, so that no call of a busy program takes long, and the first one
+ * after a pause gives back all that fell due in it. Of callers that race each may reckon with the
+ * pause.
  */
 static size_t tick_budget(struct arena *a, uint64_t now)
 {

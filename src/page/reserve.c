@@ -3,22 +3,23 @@
  * The reservation: which of the arena's addresses are kept from everybody else's mappings.
  *
  * It begins small and grows in steps, so that what a process reserves is in proportion to what it
- * uses: behind the granules, and below their records. Nothing is ever replaced: a step whose place is
- * not free fails with -EEXIST, be it by another thread's step or by a stranger's mapping.
+ * uses: behind the granules, and below their records. Nothing is ever replaced: a step whose place
+ * is not free fails with -EEXIST, be it by another thread's step or by a stranger's mapping.
  *
  * Operations        reserve_extend, reserve_jump, reserve_records
  * Synchronization   all of them beside each other, in any number of threads. Of those that try the
  *                   same step at most one succeeds: the kernel decides. It publishes the new end
- * Linearization     granules: the CAS of `ends`. Records: the store of `records_reserved`, by the only
- *                   thread that can have mapped what begins there
+ * Linearization     granules: the CAS of `ends`. Records: the store of `records_reserved`, by the
+ *                   only thread that can have mapped what begins there
  * Ordering          [page.2] and [page.6]
  * Progress          lock-free. Whoever finds a step taken that nobody has published looks again a
  *                   few times, then takes it for a stranger's: it goes on behind, and the addresses
- *                   between stay out of use. If another thread's step was taken for a stranger's, that
- *                   thread finds `ends` changed and unmaps its step, which nobody else has touched. So
- *                   a thread that stops for ever between mapping and publishing, or does not exist in
- *                   a forked child, costs the addresses of one step. Records cannot be left out: there
- *                   the arena ends, and what is beyond goes by direct runs
+ *                   between stay out of use. If another thread's step was taken for a stranger's,
+ *                   that thread finds `ends` changed and unmaps its step, which nobody else has
+ *                   touched. So a thread that stops for ever between mapping and publishing, or
+ *                   does not exist in a forked child, costs the addresses of one step. Records
+ *                   cannot be left out: there the arena ends, and what is beyond goes by direct
+ *                   runs
  * Reclamation       none
  */
 #include "arena.h"
@@ -30,7 +31,9 @@ enum {
 	RESERVE_STEP_MOST = 16384,
 	/* Their records for up to 32 GiB at a time, likewise: 64 MiB of records. */
 	RESERVE_RECORDS_STEP_MOST = 524288,
-	/* Looks at a step that is taken and not published: some microseconds, for another thread's. */
+	/*
+	 * Looks at a step that is taken and not published: some microseconds, for another thread's.
+	 */
 	RESERVE_TRIES = 16,
 };
 
@@ -76,7 +79,10 @@ static int records_range(struct arena *a, size_t from, size_t to)
 int reserve_records(struct arena *a, size_t n)
 {
 	for (unsigned tries = 0; tries < RESERVE_TRIES; tries++) {
-		/* [page.6] acq: the kernel has been asked for those below; pairs with the store below. */
+		/*
+		 * [page.6] acq: the kernel has been asked for those below; pairs with the store
+		 * below.
+		 */
 		size_t from = a_load_acq(&a->records_reserved);
 		size_t to = step_end(a, from, n, RESERVE_RECORDS_STEP_MOST);
 		int ret;
@@ -163,8 +169,9 @@ int reserve_extend(struct arena *a, size_t need)
 }
 
 /*
- * Goes on at `at`, leaving out what lies between; both ends are at `from`. The records between are made
- * accessible, since look-ups reach them. -EAGAIN: the ends have moved, by us or by another thread.
+ * Goes on at `at`, leaving out what lies between; both ends are at `from`. The records between are
+ * made accessible, since look-ups reach them. -EAGAIN: the ends have moved, by us or by another
+ * thread.
  */
 static int jump_to(struct arena *a, size_t from, size_t at)
 {

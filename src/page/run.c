@@ -194,8 +194,8 @@ void page_free(char *base, size_t granules)
 }
 
 /*
- * Takes [from, end), growing the arena when the range reaches beyond the frontier and is free as far
- * as that.
+ * Takes [from, end), growing the arena when the range reaches beyond the frontier and is free as
+ * far as that.
  */
 static bool take_behind(struct arena *a, size_t from, size_t end)
 {

@@ -231,8 +231,8 @@ TEST(invalid_free_before_anything_else)
 }
 
 /*
- * A block may look free and not be: realloc copies what the program never wrote, and so do programs. Such a
- * block is looked for in the lists before the program is ended.
+ * A block may look free and not be: realloc copies what the program never wrote, and so do
+ * programs. Such a block is looked for in the lists before the program is ended.
  */
 static void *looking_free(size_t size)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An auditor for LD_AUDIT. It allocates in each of its calls, by its own malloc (the loader gives it a
- * namespace, and a libc, of its own) or, built WITH_ALLOD, by a liballod there. It answers for getppid(),
- * so that a program can tell whether it is at work.
+ * An auditor for LD_AUDIT. It allocates in each of its calls, by its own malloc (the loader gives
+ * it a namespace, and a libc, of its own) or, built WITH_ALLOD, by a liballod there. It answers for
+ * getppid(), so that a program can tell whether it is at work.
  */
 #include <link.h>
 #include <stdlib.h>

@@ -41,7 +41,10 @@ static inline __attribute__((always_inline)) void set_trap(void)
 			 : "memory", "cc");
 }
 
-/* The return address where the frame pointer is the caller's: at a function's first and last instructions. */
+/*
+ * The return address where the frame pointer is the caller's: at a function's first and last
+ * instructions.
+ */
 static uintptr_t frameless_caller(const greg_t *regs, const struct symbol *symbol)
 {
 	const uintptr_t pc = (uintptr_t)regs[REG_RIP];
@@ -54,7 +57,10 @@ static uintptr_t frameless_caller(const greg_t *regs, const struct symbol *symbo
 	return pc == symbol->from + 1 && code[-1] == 0x55 ? stack[1] : 0;
 }
 
-/* The allocator keeps frame pointers; beneath libc's functions, which do not, the chain may end early. */
+/*
+ * The allocator keeps frame pointers; beneath libc's functions, which do not, the chain may end
+ * early.
+ */
 static void record_stack(struct victim *v, const ucontext_t *context)
 {
 	const greg_t *regs = context->uc_mcontext.gregs;
@@ -74,8 +80,8 @@ static void record_stack(struct victim *v, const ucontext_t *context)
 }
 
 /*
- * Where the allocator is about to block all signals (starting the janitor) SIGTRAP is taken out of the
- * set, for a step with SIGTRAP blocked would end the process.
+ * Where the allocator is about to block all signals (starting the janitor) SIGTRAP is taken out of
+ * the set, for a step with SIGTRAP blocked would end the process.
  */
 static void keep_unblocked(const greg_t *regs, const struct symbol *symbol)
 {
@@ -157,7 +163,10 @@ static void park(struct victim *v, const ucontext_t *context)
 	v->stepping = false;
 	record_stack(v, context);
 	v->regions = stack_regions(v);
-	/* None before the first call, and none at the end of a thread, which still works on its heap. */
+	/*
+	 * None before the first call, and none at the end of a thread, which still works on its
+	 * heap.
+	 */
 	if (face_heap_id() != 0)
 		v->heap_id = face_heap_id();
 	a_store_rel(&v->phase, PARK_PARKED);

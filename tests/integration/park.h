@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Threads that park at an instruction of their choice. A victim steps itself through an operation (see
- * test_signal_self.h for how) and stops behind its k-th instruction, or behind the k-th that lies in a
- * region of the allocator. It stays there, inside a signal handler, until it is released; then it goes on
- * from that instruction at full speed.
+ * Threads that park at an instruction of their choice. A victim steps itself through an operation
+ * (see test_signal_self.h for how) and stops behind its k-th instruction, or behind the k-th that
+ * lies in a region of the allocator. It stays there, inside a signal handler, until it is released;
+ * then it goes on from that instruction at full speed.
  */
 #pragma once
 
@@ -47,7 +47,10 @@ struct victim {
 	unsigned depth;
 	uint32_t regions; /* that the stack is in */
 	uint32_t heap_id;
-	/* What it holds. Others free entries from `taken` to `count` while it is parked, and raise that. */
+	/*
+	 * What it holds. Others free entries from `taken` to `count` while it is parked, and raise
+	 * that.
+	 */
 	void *blocks[PARK_BLOCKS];
 	_Atomic(uint32_t) count;
 	_Atomic(uint32_t) taken;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The allocator that the tests of parked threads drive: the heap's own calls, linked in, so that its
- * inside can be checked (PARK_HEAP); or the standard names, with liballod-malloc.so preloaded.
+ * The allocator that the tests of parked threads drive: the heap's own calls, linked in, so that
+ * its inside can be checked (PARK_HEAP); or the standard names, with liballod-malloc.so preloaded.
  */
 #pragma once
 
@@ -45,7 +45,10 @@ uint64_t face_slab_bytes(void);
 bool face_module(char *ret_path, size_t cap, uintptr_t *ret_base);
 /* Names the calling thread's heap, for face_kept_is_bounded(); 0 where that cannot be told. */
 uint32_t face_heap_id(void);
-/* With all other memory freed: what the heaps hold beside a slab a class is one slab a parked thread. */
+/*
+ * With all other memory freed: what the heaps hold beside a slab a class is one slab a parked
+ * thread.
+ */
 bool face_kept_is_bounded(const uint32_t *heap_ids, unsigned count);
 /* Nothing is in use, nobody is inside: the heap's own checker. */
 void face_check_empty(void);

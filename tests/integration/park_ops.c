@@ -210,8 +210,8 @@ static void *free_remotely(void *arg)
 }
 
 /*
- * Slabs that wait to be drained: full ones, which are taken back by a free each, and then another thread
- * frees there what makes them worth it.
+ * Slabs that wait to be drained: full ones, which are taken back by a free each, and then another
+ * thread frees there what makes them worth it.
  */
 static void prepare_drain(struct victim *v)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What victims do while they step, each operation made to come by one region of the allocator; and what
- * the other threads of the process do meanwhile.
+ * What victims do while they step, each operation made to come by one region of the allocator; and
+ * what the other threads of the process do meanwhile.
  */
 #pragma once
 
@@ -32,7 +32,10 @@ void victim_free_rest(struct victim *victim);
 /* What the victim may keep in slabs: one for each class that it used, and the one under work. */
 size_t victim_slab_bytes_most(const struct victim *victim);
 
-/* The other threads: they allocate, free, exchange blocks, begin and end, fork, trim, read statistics. */
+/*
+ * The other threads: they allocate, free, exchange blocks, begin and end, fork, trim, read
+ * statistics.
+ */
 void others_start(void);
 /* Each has gone round this often since: notes where they are, and asks. */
 void others_mark(void);

@@ -19,8 +19,9 @@ static struct symbol symbols[SYMBOLS_MOST];
 static size_t symbol_count;
 
 /*
- * A parking counts for each region that a function of its stack belongs to. What a compiler puts into its
- * caller is found under the caller's name, so callers stand here too where they do little else.
+ * A parking counts for each region that a function of its stack belongs to. What a compiler puts
+ * into its caller is found under the caller's name, so callers stand here too where they do little
+ * else.
  */
 const struct region_info regions[REGIONS] = {
 	[REGION_MALLOC_FAST] = { "malloc, fast path",
@@ -102,7 +103,9 @@ static int by_address(const void *a, const void *b)
 	return x->from < y->from ? -1 : x->from > y->from;
 }
 
-/* Static functions follow the name of their source; the others of the tests begin with few words. */
+/*
+ * Static functions follow the name of their source; the others of the tests begin with few words.
+ */
 static bool is_tests_source(const char *name)
 {
 	return strncmp(name, "park", 4) == 0 || strncmp(name, "test_", 5) == 0 ||

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Names for places in the allocator's code: the functions of a module by its ELF symbol table, and the
- * regions of the allocator that they belong to. Look-ups allocate nothing and take no lock.
+ * Names for places in the allocator's code: the functions of a module by its ELF symbol table, and
+ * the regions of the allocator that they belong to. Look-ups allocate nothing and take no lock.
  */
 #pragma once
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a preloaded program takes of its address space, and that a limit which it sets on that while it
- * runs leaves room for its own mappings, its threads and its malloc.
+ * What a preloaded program takes of its address space, and that a limit which it sets on that while
+ * it runs leaves room for its own mappings, its threads and its malloc.
  */
 #include "harness.h"
 
@@ -77,7 +77,10 @@ struct node {
 
 static pthread_barrier_t all_full;
 
-/* Allocates until there is no more, and frees it when all have come so far. Returns how much it was. */
+/*
+ * Allocates until there is no more, and frees it when all have come so far. Returns how much it
+ * was.
+ */
 static void *fill(void *arg)
 {
 	size_t size = (size_t)arg;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Threads that are moved between processors, by themselves and by others, in the middle of calls, with
- * the library preloaded; and a process that is confined to one processor while it runs.
+ * Threads that are moved between processors, by themselves and by others, in the middle of calls,
+ * with the library preloaded; and a process that is confined to one processor while it runs.
  */
 #include <malloc.h>
 #include <pthread.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Run with LD_AUDIT: a module that allocates whenever the loader calls it, in a namespace of its own,
- * by its libc or by a liballod there, while the program is on the preloaded library.
+ * Run with LD_AUDIT: a module that allocates whenever the loader calls it, in a namespace of its
+ * own, by its libc or by a liballod there, while the program is on the preloaded library.
  */
 #include <dlfcn.h>
 #include <malloc.h>

@@ -47,7 +47,9 @@ TEST(second_names_are_the_same_calls)
 	free_sized(libc_malloc(64), 64);
 }
 
-/* Frees what a call of libc has allocated: it must be one of our blocks, or this ends the process. */
+/*
+ * Frees what a call of libc has allocated: it must be one of our blocks, or this ends the process.
+ */
 static void take_from_libc(void *block, size_t size)
 {
 	CHECK(block != NULL);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * When there is no memory: every call says so in its own way, leaves what there is as it was, and
- * works again when something was freed; also where it is the first call of its thread, and where the
- * kernel refuses what the library asks of it.
+ * works again when something was freed; also where it is the first call of its thread, and where
+ * the kernel refuses what the library asks of it.
  */
 #include <fcntl.h>
 #include <linux/filter.h>

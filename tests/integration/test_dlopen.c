@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The libraries loaded late, by dlopen(), and let go of; several copies in one process, beside the
- * preloaded library, and blocks that go astray between them; loading and unloading of other libraries
- * meanwhile.
+ * preloaded library, and blocks that go astray between them; loading and unloading of other
+ * libraries meanwhile.
  */
 #include <dlfcn.h>
 #include <pthread.h>
@@ -156,8 +156,8 @@ TEST_TIMEOUT(loaded_late_for_all_to_see, 30)
 }
 
 /*
- * The library for preloading, loaded late: who asks it by name gets its malloc, all others go on with
- * the one that they have.
+ * The library for preloading, loaded late: who asks it by name gets its malloc, all others go on
+ * with the one that they have.
  */
 static void load_malloc_late(int flags)
 {

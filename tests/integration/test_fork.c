@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fork() at any moment, with the library preloaded: while other threads are inside the allocator, from
- * a signal handler that interrupted it, again and again in children; vfork() and posix_spawn(). A
- * child may do whatever a process may do, and none hangs.
+ * fork() at any moment, with the library preloaded: while other threads are inside the allocator,
+ * from a signal handler that interrupted it, again and again in children; vfork() and
+ * posix_spawn(). A child may do whatever a process may do, and none hangs.
  */
 #include <errno.h>
 #include <malloc.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Children of children, to the fiftieth generation: what each loses of its parent's heaps. Threads that
- * were outside the heap cost nothing; of those inside, each generation may lose the heap. Calls the
- * heap itself, for the statistics.
+ * Children of children, to the fiftieth generation: what each loses of its parent's heaps. Threads
+ * that were outside the heap cost nothing; of those inside, each generation may lose the heap.
+ * Calls the heap itself, for the statistics.
  */
 #include <pthread.h>
 #include <stdatomic.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Children in every state, with the library preloaded: made by each call there is, by threads old and
- * new and ending, while other threads are in the allocator and threads come and go. Each child looks
- * through all that it has inherited, to the last byte, then frees, resizes, trims and reads statistics.
- * TEST_LONG=1 makes 10,000 of them.
+ * Children in every state, with the library preloaded: made by each call there is, by threads old
+ * and new and ending, while other threads are in the allocator and threads come and go. Each child
+ * looks through all that it has inherited, to the last byte, then frees, resizes, trims and reads
+ * statistics. TEST_LONG=1 makes 10,000 of them.
  */
 #include <errno.h>
 #include <linux/sched.h>
@@ -375,8 +375,8 @@ TEST_TIMEOUT(children_of_every_kind_while_threads_come_and_go, 60)
 }
 
 /*
- * A child in the parent's memory that is killed in the middle of a call leaves its maker's heap as a
- * signal handler does that never returns: that thread goes on by other heaps, and all is whole.
+ * A child in the parent's memory that is killed in the middle of a call leaves its maker's heap as
+ * a signal handler does that never returns: that thread goes on by other heaps, and all is whole.
  */
 
 static atomic_int victim;

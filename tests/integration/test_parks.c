@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Threads parked at random instructions of the allocator, in every region of it, while the others of
- * the process allocate, free, exchange blocks, begin and end, fork, trim and read statistics: all of
- * them go on. What the parked threads keep is measured: a slab for each class and thread, and what they
- * had under work. Then they are released, and end rightly.
+ * Threads parked at random instructions of the allocator, in every region of it, while the others
+ * of the process allocate, free, exchange blocks, begin and end, fork, trim and read statistics:
+ * all of them go on. What the parked threads keep is measured: a slab for each class and thread,
+ * and what they had under work. Then they are released, and end rightly.
  *
  * Each round is a process of its own. TEST_PARKS says how many parkings there are to be at least.
  */
@@ -309,10 +309,11 @@ static void check_kept(size_t resident_before, uint64_t slabs_before)
 }
 
 /*
- * Whether the victim is at the lists of a heap's slabs beside the current ones, its own or, when it seizes,
- * another's. While it is, nobody can take any of them, so what it keeps has no bound but theirs; see "Who
- * keeps what from whom" in docs/design/heap.md. Such victims are not measured unless TEST_PARKS_STRICT is
- * set. Where the stack cannot be followed to its end, whoever trims or ends counts as one.
+ * Whether the victim is at the lists of a heap's slabs beside the current ones, its own or, when it
+ * seizes, another's. While it is, nobody can take any of them, so what it keeps has no bound but
+ * theirs; see "Who keeps what from whom" in docs/design/heap.md. Such victims are not measured
+ * unless TEST_PARKS_STRICT is set. Where the stack cannot be followed to its end, whoever trims or
+ * ends counts as one.
  */
 static bool is_at_lists(const struct victim *v)
 {

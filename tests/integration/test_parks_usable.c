@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What others free into the slabs of parked threads is used again without their owners. Each thread
- * allocates much, frees a quarter and parks while it goes on; the main thread frees half, waits until their heaps
- * count as idle, and allocates as much as was freed: that needs no more memory than there is, but for the
- * slabs that the parked threads keep.
+ * allocates much, frees a quarter and parks while it goes on; the main thread frees half, waits
+ * until their heaps count as idle, and allocates as much as was freed: that needs no more memory
+ * than there is, but for the slabs that the parked threads keep.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -172,7 +172,10 @@ _Noreturn static void round_main(uint64_t random)
 	_exit(0);
 }
 
-/* Frees, and trims after others have freed as well; then is idle, with no slab beside its current ones. */
+/*
+ * Frees, and trims after others have freed as well; then is idle, with no slab beside its current
+ * ones.
+ */
 static void *trimmer_main(void *arg)
 {
 	struct victim *v = arg;

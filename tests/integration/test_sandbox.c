@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Seccomp, with the library preloaded. System calls that a filter refuses from the start, by ENOSYS as
- * an old kernel does or by EPERM as containers do: the heap does without. And filters that a program
- * puts itself under later, which kill for whatever they do not name: the heap then keeps to the calls
- * that docs/guide/processes.md names.
+ * Seccomp, with the library preloaded. System calls that a filter refuses from the start, by ENOSYS
+ * as an old kernel does or by EPERM as containers do: the heap does without. And filters that a
+ * program puts itself under later, which kill for whatever they do not name: the heap then keeps to
+ * the calls that docs/guide/processes.md names.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -134,7 +134,9 @@ static void prepare_attached_last(void)
 	*blocks[63] = ids[63];
 }
 
-/* The subject lies in a slab that the heap holds beside the current one, and is not its last block. */
+/*
+ * The subject lies in a slab that the heap holds beside the current one, and is not its last block.
+ */
 static void prepare_attached(void)
 {
 	prepare_attached_last();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Operations of the heap that a test interrupts or stops in the middle, and the blocks that the process
- * under test holds meanwhile. One thread at a time uses the table of blocks.
+ * Operations of the heap that a test interrupts or stops in the middle, and the blocks that the
+ * process under test holds meanwhile. One thread at a time uses the table of blocks.
  */
 #pragma once
 

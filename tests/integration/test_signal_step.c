@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A signal at every instruction. The thread steps itself through one operation of the heap up to the
- * k-th instruction and there runs what a signal handler would, which uses the heap in turn: it allocates,
- * frees (also what the interrupted code holds), resizes, trims and reads statistics. When the
- * operation has ended everything is freed, and the heap must be whole and empty. Operations of fewer than
- * EVERY_STEP_BELOW instructions are tried at each k, longer ones at a random sample.
+ * A signal at every instruction. The thread steps itself through one operation of the heap up to
+ * the k-th instruction and there runs what a signal handler would, which uses the heap in turn: it
+ * allocates, frees (also what the interrupted code holds), resizes, trims and reads statistics.
+ * When the operation has ended everything is freed, and the heap must be whole and empty.
+ * Operations of fewer than EVERY_STEP_BELOW instructions are tried at each k, longer ones at a
+ * random sample.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -116,7 +117,9 @@ static void check_whole(void)
 	CHECK_EQ(stats.used_blocks, 0);
 }
 
-/* One operation, interrupted at the k-th instruction; returns its length if it is shorter, or -1. */
+/*
+ * One operation, interrupted at the k-th instruction; returns its length if it is shorter, or -1.
+ */
 static long round_with(const struct op *op, long k)
 {
 	now.step = k;
@@ -184,7 +187,9 @@ TEST_TIMEOUT(a_signal_in_the_slow_paths, 60)
 	interrupt_all(FAST_OPS, op_count);
 }
 
-/* Runs in a process of its own, which has not used the heap yet; the length comes back by a pipe. */
+/*
+ * Runs in a process of its own, which has not used the heap yet; the length comes back by a pipe.
+ */
 static long in_new_process(long (*run)(long k), long k)
 {
 	int fds[2];
@@ -234,8 +239,8 @@ TEST_TIMEOUT(a_signal_in_the_first_allocation, 60)
 }
 
 /*
- * A handler that leaves by siglongjmp: the thread's heap stays busy for ever, and the thread goes on
- * with others. What it held before stays usable.
+ * A handler that leaves by siglongjmp: the thread's heap stays busy for ever, and the thread goes
+ * on with others. What it held before stays usable.
  */
 static sigjmp_buf around;
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Threads parked for ever by a signal at random moments, with the library preloaded. The others go on:
- * they allocate, free what the parked ones had allocated, begin and end, trim and read statistics. All
- * that must end in time, and what the parked threads keep is bounded.
+ * Threads parked for ever by a signal at random moments, with the library preloaded. The others go
+ * on: they allocate, free what the parked ones had allocated, begin and end, trim and read
+ * statistics. All that must end in time, and what the parked threads keep is bounded.
  *
  * Where the program counter was is counted, and a part must have been inside the library.
  */

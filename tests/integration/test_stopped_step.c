@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A thread stopped for ever at a chosen instruction. One thread of a process steps itself through an
- * operation of the heap, or through its end, and parks at the k-th instruction. The other threads of the
- * process go on: they allocate and free in the same classes, free what the stopped thread held, end, trim
- * and read statistics, all in time; and what the stopped thread keeps from them is bounded. Or the thread
- * only pauses there, while the others do all that and take its slabs, and then goes on.
+ * A thread stopped for ever at a chosen instruction. One thread of a process steps itself through
+ * an operation of the heap, or through its end, and parks at the k-th instruction. The other
+ * threads of the process go on: they allocate and free in the same classes, free what the stopped
+ * thread held, end, trim and read statistics, all in time; and what the stopped thread keeps from
+ * them is bounded. Or the thread only pauses there, while the others do all that and take its
+ * slabs, and then goes on.
  */
 #include <limits.h>
 #include <pthread.h>

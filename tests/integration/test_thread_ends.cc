@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Threads that allocate and free while they end: in destructors of thread_local objects, in handlers of
- * __cxa_thread_atexit(), in destructors of pthread keys in each of their rounds; and threads whose first
- * call comes from there. After the first hundreds, neither memory nor the number of heaps grows.
- * TEST_LONG=1 makes 10,000 threads.
+ * Threads that allocate and free while they end: in destructors of thread_local objects, in
+ * handlers of __cxa_thread_atexit(), in destructors of pthread keys in each of their rounds; and
+ * threads whose first call comes from there. After the first hundreds, neither memory nor the
+ * number of heaps grows. TEST_LONG=1 makes 10,000 threads.
  *
  * Built twice: on the heap itself, whose statistics count heaps, and for the preloaded library.
  */
@@ -75,7 +75,9 @@ enum {
 	THREADS = 2000,
 	THREADS_LONG = 10000,
 	ROUNDS = PTHREAD_DESTRUCTOR_ITERATIONS,
-	/* A destructor that comes after the thread's heap was given back uses one for that moment. */
+	/*
+	 * A destructor that comes after the thread's heap was given back uses one for that moment.
+	 */
 	HEAPS_MORE = AT_ONCE,
 	BYTES_MORE = 2 << 20,
 };

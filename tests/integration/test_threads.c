@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Beginning and end of threads, with the library preloaded: destructors that allocate and free late,
- * thousands of threads one after the other, blocks that outlive their thread, memory of an idle thread
- * that others freed. (The first call of a thread by each entry point: test_conformance_threads.c.)
+ * Beginning and end of threads, with the library preloaded: destructors that allocate and free
+ * late, thousands of threads one after the other, blocks that outlive their thread, memory of an
+ * idle thread that others freed. (The first call of a thread by each entry point:
+ * test_conformance_threads.c.)
  */
 #include <limits.h>
 #include <malloc.h>
@@ -57,7 +58,9 @@ static size_t held_bytes(void)
 	return info.uordblks + info.hblkhd;
 }
 
-/* Destructors: each round frees what the one before allocated, and allocates anew, until the last. */
+/*
+ * Destructors: each round frees what the one before allocated, and allocates anew, until the last.
+ */
 
 static pthread_key_t keys[KEYS];
 
@@ -271,7 +274,9 @@ TEST_TIMEOUT(memory_of_an_ended_owner_goes_back_when_others_freed_it, 30)
 	all_freed_by_another(20000, false);
 }
 
-/* The thread lives on for a moment: long enough for the janitor, if it starts one, to be its own. */
+/*
+ * The thread lives on for a moment: long enough for the janitor, if it starts one, to be its own.
+ */
 static void *use_large_block(void *arg)
 {
 	char *block = malloc(IDLE_BYTES);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the page layer's sources stand on in the model tests: an arena of four units of 64 MiB whose
- * addresses are numbers and no memory, and a kernel that knows which of them are mapped and which are
- * accessible. Its calls order nothing, so that the arena's own orders have to.
+ * addresses are numbers and no memory, and a kernel that knows which of them are mapped and which
+ * are accessible. Its calls order nothing, so that the arena's own orders have to.
  */
 #pragma once
 
@@ -20,8 +20,8 @@ enum {
 extern struct arena fake_arena;
 
 /*
- * An arena of which the first unit is reserved, with its records, and [0, frontier) is accessible and
- * in use.
+ * An arena of which the first unit is reserved, with its records, and [0, frontier) is accessible
+ * and in use.
  */
 void fake_kernel_reset(size_t frontier);
 

@@ -151,7 +151,10 @@ void set_up_wanted_full(void)
 	make_busy();
 }
 
-/* Heap 1 looks for idle heaps; those that make no slow call from here on are idle for the next look. */
+/*
+ * Heap 1 looks for idle heaps; those that make no slow call from here on are idle for the next
+ * look.
+ */
 static void look_for_idle(void)
 {
 	become(1);

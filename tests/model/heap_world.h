@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the scenarios of test_heap.c are made of: threads that are heaps, blocks that are given out once,
- * states of the heap to begin with, and what must hold at the end.
+ * What the scenarios of test_heap.c are made of: threads that are heaps, blocks that are given out
+ * once, states of the heap to begin with, and what must hold at the end.
  */
 #pragma once
 
@@ -45,7 +45,7 @@ void set_up_late_heap(void);
 void set_up_stale_link(void);
 
 /*
- * The heap's invariants hold; and when everything is freed and every heap released, every slab has gone
- * back to page.
+ * The heap's invariants hold; and when everything is freed and every heap released, every slab has
+ * gone back to page.
  */
 void finish(void);

@@ -74,7 +74,9 @@ static bool is_exempt(const char *const *exempt, const char *name)
 	return false;
 }
 
-/* The first scenario that notices the weakening, or NULL. What lies deep is found sooner by chance. */
+/*
+ * The first scenario that notices the weakening, or NULL. What lies deep is found sooner by chance.
+ */
 static const char *who_notices(const struct suite *suite, const struct explore_weakening *w,
 	uint64_t random_runs)
 {

@@ -18,7 +18,8 @@ void suite_search_newest(const struct suite *suite);
 void suite_stopped(const struct suite *suite);
 /*
  * Weakens each ordering operation of the source in turn: some scenario must fail. `exempt` lists,
- * ended by NULL, the weakenings that no scenario can notice; those that are there must stay unnoticed.
+ * ended by NULL, the weakenings that no scenario can notice; those that are there must stay
+ * unnoticed.
  */
 void suite_weaken(const struct suite *suite, const char *file, const char *const *exempt);
 /* Random executions, by test_seed(). */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * base/bitmap.c under the explorer. Runs are handed out once; what a run carries is seen by who takes
- * it; a take that fails did not miss a run that was free during the whole call; when all is at rest no
- * hint hides a run.
+ * base/bitmap.c under the explorer. Runs are handed out once; what a run carries is seen by who
+ * takes it; a take that fails did not miss a run that was free during the whole call; when all is
+ * at rest no hint hides a run.
  *
- * The maps have two blocks. Only bits near the borders of words 0 and 1 and of the two blocks are ever
- * free; the others cost steps but no interleavings.
+ * The maps have two blocks. Only bits near the borders of words 0 and 1 and of the two blocks are
+ * ever free; the others cost steps but no interleavings.
  */
 #include "base/bitmap.h"
 

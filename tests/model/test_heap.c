@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The heap's sources under the explorer, whole but for large blocks: remote frees beside the owner's
- * calls, the owner's exit, adoption and the last free of an open slab.
+ * The heap's sources under the explorer, whole but for large blocks: remote frees beside the
+ * owner's calls, the owner's exit, adoption and the last free of an open slab.
  *
- * A block is never given out twice, what its last user wrote is ordered before its next user and before
- * its memory goes back, the heap's invariants hold at rest, and when everything is freed and every heap
- * released, every slab has gone back to page.
+ * A block is never given out twice, what its last user wrote is ordered before its next user and
+ * before its memory goes back, the heap's invariants hold at rest, and when everything is freed and
+ * every heap released, every slab has gone back to page.
  */
 #include "explore.h"
 #include "harness.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The page layer's growth under the explorer: the frontier and the reservation (grow.c, reserve.c), the
- * slots of direct runs (direct.c) and what a janitor leaves when it is killed (background.c, purge.c).
- * The kernel is a fake that orders nothing.
+ * The page layer's growth under the explorer: the frontier and the reservation (grow.c, reserve.c),
+ * the slots of direct runs (direct.c) and what a janitor leaves when it is killed (background.c,
+ * purge.c). The kernel is a fake that orders nothing.
  */
 #include <string.h>
 
@@ -116,8 +116,8 @@ static void set_up_stranger_below(void)
 }
 
 /*
- * There is room, but who finds records mapped and not told of yet, by a thread that is slow or stopped,
- * does without the arena. One thread at least gets its run.
+ * There is room, but who finds records mapped and not told of yet, by a thread that is slow or
+ * stopped, does without the arena. One thread at least gets its run.
  */
 static void run_take_one(int t)
 {
@@ -377,8 +377,8 @@ TEST_TIMEOUT(claims_under_interleavings, 60)
 TEST_TIMEOUT(orders_of_claims_are_needed, 60)
 {
 	/*
-	 * Each of the two covers the other here: background_recover() needs its order against the look
-	 * whether the janitor lives, lest it take the next one's claim for a dead one's, and
+	 * Each of the two covers the other here: background_recover() needs its order against the
+	 * look whether the janitor lives, lest it take the next one's claim for a dead one's, and
 	 * claim_recover() has callers that read the claim without.
 	 */
 	static const char *const unnoticed[] = { "background_recover:a_load_acq>rlx",

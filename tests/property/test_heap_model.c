@@ -91,8 +91,8 @@ TEST_TIMEOUT(every_class_fills_several_slabs, 60)
 }
 
 /*
- * The mark of a free block lies in its memory when that becomes a large block. A program may copy what
- * it never wrote, as realloc() does, and the mark may so come back to where it was made.
+ * The mark of a free block lies in its memory when that becomes a large block. A program may copy
+ * what it never wrote, as realloc() does, and the mark may so come back to where it was made.
  */
 TEST(a_mark_that_came_back_is_no_double_free)
 {

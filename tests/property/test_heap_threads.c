@@ -2,8 +2,8 @@
 /*
  * Random operations of several threads, each against a shadow of its own. Blocks pass from thread
  * to thread through an exchange, threads end and leave their blocks to others, and one thread reads
- * statistics and trims all the while. It also moves the clock, so that at almost every chance heaps are
- * taken for idle and their slabs are taken from them, busy or not.
+ * statistics and trims all the while. It also moves the clock, so that at almost every chance heaps
+ * are taken for idle and their slabs are taken from them, busy or not.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -149,7 +149,9 @@ TEST_TIMEOUT(threads_pass_blocks_and_end, 60)
 	for (unsigned generation = 0; generation < GENERATIONS; generation++) {
 		run_generation(&idle);
 		check_at_rest();
-		/* The shadows live on in other threads: what an exited thread left is used by them. */
+		/*
+		 * The shadows live on in other threads: what an exited thread left is used by them.
+		 */
 		struct shadow first = shadows[0];
 		memmove(&shadows[0], &shadows[1], sizeof shadows - sizeof first);
 		shadows[WORKERS - 1] = first;

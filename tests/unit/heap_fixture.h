@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the unit tests of the heap share: a heap on the mock operating system, a look at its slabs, and a
- * second thread that does one thing at a time.
+ * What the unit tests of the heap share: a heap on the mock operating system, a look at its slabs,
+ * and a second thread that does one thing at a time.
  */
 #pragma once
 
@@ -23,7 +23,9 @@ struct heap *fixture_heap(void);
 /* Granules handed out by page, those for thread heaps and those lost to a refusal not counted. */
 size_t fixture_granules(void);
 
-/* Nothing is held: no block, and after a trim no granule. The calling thread is the only one left. */
+/*
+ * Nothing is held: no block, and after a trim no granule. The calling thread is the only one left.
+ */
 void fixture_check_empty(void);
 
 /* Fills a block (a large one only here and there), and checks that it is still so. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a signal handler finds when it interrupted its thread inside the heap: a busy heap, which may
- * name a slab. Here that heap lies in memory that cannot be written to.
+ * What a signal handler finds when it interrupted its thread inside the heap: a busy heap, which
+ * may name a slab. Here that heap lies in memory that cannot be written to.
  */
 #include <string.h>
 #include <sys/mman.h>

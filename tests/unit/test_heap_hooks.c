@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The hooks: while they are set they see every allocation and every free, and nothing else changes. */
+/*
+ * The hooks: while they are set they see every allocation and every free, and nothing else changes.
+ */
 #include <errno.h>
 #include <string.h>
 

@@ -313,7 +313,9 @@ TEST(direct_blocks_grow_shrink_and_move)
 	fixture_check_empty();
 }
 
-/* A shadow of realloc: one block through 2000 sizes of all magnitudes, in and out of the classes. */
+/*
+ * A shadow of realloc: one block through 2000 sizes of all magnitudes, in and out of the classes.
+ */
 static void resize_at_random(void)
 {
 	uint64_t random = test_seed();

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Out of memory, swept: a scenario that uses the heap in every way is run over and over, each time with
- * another system call refused, once or from then on. Whatever is refused, a failed allocation
- * is NULL and ENOMEM and nothing else; blocks keep their contents; and once the system grants again, all
- * works as ever and nothing has been lost.
+ * Out of memory, swept: a scenario that uses the heap in every way is run over and over, each time
+ * with another system call refused, once or from then on. Whatever is refused, a failed allocation
+ * is NULL and ENOMEM and nothing else; blocks keep their contents; and once the system grants
+ * again, all works as ever and nothing has been lost.
  *
  * Each run is a process of its own, so that the refusal of the first calls of all is tried as well.
  */
@@ -177,7 +177,9 @@ static void scenario(void)
 	heap_trim();
 	peer_start(&peer);
 	peer_run(&peer, act_peer, &actors[1]);
-	/* Each frees the other's; then the peer has been idle for long, and its slabs are seized. */
+	/*
+	 * Each frees the other's; then the peer has been idle for long, and its slabs are seized.
+	 */
 	free_every(&actors[1], 3);
 	peer_run(&peer, let_all_go_peer, &actors[0]);
 	for (int i = 0; i < 3; i++) {
@@ -293,8 +295,8 @@ static void count_calls(const struct setting *setting, unsigned counts[OS_CALL_K
 }
 
 /*
- * Where a kind of call comes often, the first ones and then ever fewer are refused; and fewer where a
- * sanitizer makes each run slow.
+ * Where a kind of call comes often, the first ones and then ever fewer are refused; and fewer where
+ * a sanitizer makes each run slow.
  */
 static unsigned next_of(unsigned n)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Free pages of slabs that still hold blocks go back to the kernel: what stays, what comes back, and
- * when.
+ * Free pages of slabs that still hold blocks go back to the kernel: what stays, what comes back,
+ * and when.
  */
 #include <signal.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Memory of idle heaps: attached slabs of a thread that has not come by a slow path for a while are taken
- * by one that needs memory, whatever the thread is doing meanwhile.
+ * Memory of idle heaps: attached slabs of a thread that has not come by a slow path for a while are
+ * taken by one that needs memory, whatever the thread is doing meanwhile.
  */
 #include <errno.h>
 #include <string.h>
@@ -348,9 +348,9 @@ TEST(a_heap_given_up_while_it_is_seized_is_an_idle_one)
 }
 
 /*
- * The stress: threads fill and empty slabs of few classes and hand blocks to one another. Most frees
- * take the fast path and count as idleness, and the clock runs so fast that every look finds a heap
- * idle: heaps are taken from while their threads are at work on those very slabs.
+ * The stress: threads fill and empty slabs of few classes and hand blocks to one another. Most
+ * frees take the fast path and count as idleness, and the clock runs so fast that every look finds
+ * a heap idle: heaps are taken from while their threads are at work on those very slabs.
  */
 enum { THREADS = 6, OWN = 4096, SLOTS = 64 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Zeroed blocks: they read as zero whatever lay there before, and one that is known to be zero is not
- * written to, so that its pages need no memory. And memory given back on request.
+ * Zeroed blocks: they read as zero whatever lay there before, and one that is known to be zero is
+ * not written to, so that its pages need no memory. And memory given back on request.
  */
 #include <string.h>
 #include <sys/mman.h>

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The page layer on the real kernel: limits, what is resident, huge pages, fork, and idle memory. */
+/*
+ * The page layer on the real kernel: limits, what is resident, huge pages, fork, and idle memory.
+ */
 #include "base/options.h"
 #include "harness.h"
 #include "os/os.h"

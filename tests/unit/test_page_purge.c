@@ -407,7 +407,9 @@ TEST(child_that_nobody_told_does_without_a_janitor)
 {
 	start(OPTION_BACKGROUND_AUTO, 500);
 	dirty(200);
-	/* As it is in the child of a raw clone, or of vfork: the state speaks of another process. */
+	/*
+	 * As it is in the child of a raw clone, or of vfork: the state speaks of another process.
+	 */
 	a_store_rlx(&arena_get()->janitor.owner_pid, 1);
 	mock_clock_advance(5 * SECOND_NS);
 	dirty(200);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The arena's reservation over the mock OS: how it begins and grows, what happens when addresses are
- * taken or refused, and when a thread is interrupted between mapping a step and telling of it. For
- * the latter os_huge(), which comes just between, is wrapped by the linker.
+ * The arena's reservation over the mock OS: how it begins and grows, what happens when addresses
+ * are taken or refused, and when a thread is interrupted between mapping a step and telling of it.
+ * For the latter os_huge(), which comes just between, is wrapped by the linker.
  */
 #include "base/options.h"
 #include "harness.h"
@@ -384,7 +384,9 @@ TEST(interrupted_in_a_step_of_granules)
 	CHECK(page_check());
 }
 
-/* Records cannot be left out: the one who comes gets a direct run, and the arena goes on growing. */
+/*
+ * Records cannot be left out: the one who comes gets a direct run, and the arena goes on growing.
+ */
 TEST(interrupted_in_a_step_of_records)
 {
 	start_with(4 * GIB);

@@ -258,7 +258,9 @@ TEST_TIMEOUT(first_calls_race, 60)
 	}
 }
 
-/* Takes runs of 4 MiB and a mark in each, so that all threads come to the end of the reservation. */
+/*
+ * Takes runs of 4 MiB and a mark in each, so that all threads come to the end of the reservation.
+ */
 static void *grow_arena(void *arg)
 {
 	struct held *held = arg;

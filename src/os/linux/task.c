@@ -284,7 +284,9 @@ void os_linux_task_stop(struct os_task *task)
 	/* [os.2] acq: sees last_tid; pairs with start_finish() */
 	if (a_load_acq(&task->state) != TASK_STARTED || task->owner_pid != os_pid())
 		return;
-	/* A sandbox might kill for what follows; the kernel ends the task with the process anyway. */
+	/*
+	 * A sandbox might kill for what follows; the kernel ends the task with the process anyway.
+	 */
 	if (os_linux_sandboxed())
 		return;
 	os_linux_task_wake(task);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Threads and children that allocate, by malloc or, built WITH_ALLOD, by allod_malloc; says by whose. */
+/*
+ * Threads and children that allocate, by malloc or, built WITH_ALLOD, by allod_malloc; says by
+ * whose.
+ */
 #include <malloc.h>
 #include <pthread.h>
 #include <stdint.h>

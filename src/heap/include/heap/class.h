@@ -57,9 +57,9 @@ static inline unsigned class_of(size_t size)
 }
 
 /*
- * The size to ask the classes for: the class of a multiple of `align` has blocks at multiples of it.
- * (Where classes lie further apart than `align` all are multiples, else the multiple is a class.)
- * No class is as large as a size that overflows here.
+ * The size to ask the classes for: the class of a multiple of `align` has blocks at multiples of
+ * it. (Where classes lie further apart than `align` all are multiples, else the multiple is a
+ * class.) No class is as large as a size that overflows here.
  */
 static inline size_t size_aligned(size_t align, size_t size)
 {

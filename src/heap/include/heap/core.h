@@ -14,7 +14,7 @@
 
 /* A new slab of the class, OWNED by the heap and in none of its lists; NULL: no memory. */
 struct slab *slab_create(struct heap *heap, unsigned class);
-/* Links up to a batch of blocks never used into slab->free; false when all are carved. */
+/* Links up to a batch of blocks that are not carved into slab->free; false when all are. */
 bool slab_carve(struct slab *slab);
 /* Takes what others have freed into slab->free, which must be empty; false if that is nothing. */
 bool slab_collect(struct slab *slab);

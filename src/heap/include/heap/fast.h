@@ -34,9 +34,9 @@ static inline __attribute__((always_inline)) bool block_is_free(const struct sla
 }
 
 /*
- * Whether the block is misplaced in the slab or seen to be free. The product is below the magic only
- * for the start of a block (Lemire, Kaser, Kurz, "Faster remainder by direct computation", 2019); a
- * slab of several granules has magic 0.
+ * Whether the block is misplaced in the slab or seen to be free. The product is below the magic
+ * only for the start of a block (Lemire, Kaser, Kurz, "Faster remainder by direct computation",
+ * 2019); a slab of several granules has magic 0, and so has one with blocks given back.
  */
 static inline __attribute__((always_inline)) bool block_is_misused(const struct slab *slab,
 	const struct block *block, struct block *const *list)
@@ -102,8 +102,8 @@ static inline __attribute__((always_inline)) void *heap_malloc_fast(size_t size)
 }
 
 /*
- * Frees into a slab that the heap, which the caller is inside of, holds beside its current ones; false
- * when it does not hold it, or something is wrong with the block.
+ * Frees into a slab that the heap, which the caller is inside of, holds beside its current ones;
+ * false when it does not hold it, or something is wrong with the block.
  */
 static inline __attribute__((always_inline)) bool heap_free_beside(struct heap *heap,
 	struct slab *slab, struct block *block)

@@ -36,8 +36,8 @@ size_t heap_usable_size(const void *p);
 /* What heap_usable_size() will say of a block of `size` bytes; 0 when no block can have it. */
 size_t heap_good_size(size_t size);
 /*
- * Gives back what is free: the calling thread's empty slabs, free pages in slabs that are nobody's,
- * then page_trim(). Returns bytes.
+ * Gives back what is free: opens the calling thread's slabs, so that the empty ones go; then free
+ * pages in slabs that are nobody's (scavenge.c), and page_trim(). Returns bytes of the last two.
  */
 size_t heap_trim(void);
 
@@ -103,5 +103,7 @@ struct heap_hooks {
 
 void heap_hooks_set(const struct heap_hooks *hooks);
 
-/* Checks every invariant of the heap; only for tests, at rest. Aborts by ASSERT. */
+/*
+ * Checks every invariant of the heap; only for tests, at rest. Ends the process if one is broken.
+ */
 void heap_check(void);

@@ -5,8 +5,8 @@
  * delayed for ever between reading a record and using it never touches memory that is gone.
  *
  * Life: FREED (or NONE, never used) → OWNED by a thread heap, which carves it → OPEN when it is
- * full or its owner exits → OWNED again by whoever takes it → FREED by whoever sees its last block
- * come back.
+ * full, its owner exits or trims, or it is taken from an idle owner (seize.c) → OWNED again by
+ * whoever takes it → FREED by whoever sees its last block come back.
  *
  * Invariants, with all operations at rest
  *   OWNED: capacity = used + |free| + (capacity - carved), where `used` counts the blocks that the
@@ -51,7 +51,7 @@ extern const struct block heap_block_end __attribute__((visibility("hidden")));
 struct heap;
 
 struct slab {
-	_Atomic(struct heap *) owner; /* the fast path's one comparison */
+	_Atomic(struct heap *) owner; /* of frees beside the bin: see above */
 	struct block *free;           /* owner only: freed by the owner */
 	uint32_t until;               /* owner only, but statistics read both: see `used` above */
 	uint32_t mark;                /* the value of used at which a free takes the slow path */

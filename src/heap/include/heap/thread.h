@@ -37,7 +37,7 @@ struct slab_list {
 };
 
 struct heap {
-	/* Own thread only, as all that says nothing else: blocks of current[i], where class_has_bin(). */
+	/* Own thread only, as all that says nothing else: blocks of current[i], if class_has_bin(). */
 	struct block *bin[CLASS_COUNT];
 	_Atomic(size_t) limit; /* own thread writes these; others read them as told above */
 	_Atomic(struct slab *) named;
@@ -124,8 +124,8 @@ static inline struct heap *heap_enter_own(void)
 struct heap *heap_enter(void);
 void heap_leave(struct heap *heap);
 /*
- * After a call that gave a run to page: sees to it that the end of a thread that has no heap is told
- * to page. It may have started the janitor, which ends with it (page_thread_exit()).
+ * After a call that gave a run to page: sees to it that the end of a thread that has no heap is
+ * told to page. It may have started the janitor, which ends with it (page_thread_exit()).
  */
 void heap_watch_exit(void);
 
@@ -147,5 +147,7 @@ bool heap_open_slabs(struct heap *heap);
 void heap_thread_init(void);
 /* Empties the pending stack of a heap that is no longer active (listed.c). */
 void heap_reroute_pending(struct heap *heap);
-/* Lists the slabs that were taken from a heap with their class, if they were listed with the heap. */
+/*
+ * Lists the slabs that were taken from a heap with their class, if they were listed with the heap.
+ */
 void heap_reroute_seized(struct heap *heap);

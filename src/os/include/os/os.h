@@ -151,9 +151,9 @@ int os_wipe_on_fork(void *base, size_t bytes);
  * side needs a compiler fence on the frequent one. Waits for no thread. A negative errno where the
  * kernel lacks it, or the process has put itself under seccomp since its start.
  */
-void os_barrier_register(
-	void); /* once, while the process has one thread: later it takes milliseconds */
 int os_barrier(void);
+/* Once before, while the process has one thread: later it takes milliseconds. */
+void os_barrier_register(void);
 
 /*
  * Time and identity

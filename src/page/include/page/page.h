@@ -2,10 +2,10 @@
 /*
  * page: memory in runs of 64 KiB granules.
  *
- * Owns one range of addresses (the arena), of which a growing part is reserved and the front of that
- * committed, and blocks mapped one by one (direct runs) for what the arena cannot serve. A freed run stays mapped
- * and is handed out again without a system call; memory that stays free for options.decay_ms is
- * given back to the kernel while its addresses are kept.
+ * Owns one range of addresses (the arena), of which a growing part is reserved and the front of
+ * that committed, and blocks mapped one by one (direct runs) for what the arena cannot serve. A
+ * freed run stays mapped and is handed out again without a system call; memory that stays free for
+ * options.decay_ms is given back to the kernel while its addresses are kept.
  *
  * Every granule has one record of PAGE_RECORD_BYTES bytes for the layer above. A record is zero at
  * first, is never unmapped and never moves, so a thread that read a stale pointer may still read
@@ -37,9 +37,10 @@
 
 /*
  * What the inline look-ups need. Constant once page_init() has returned, on the thread on which it
- * returned and on those that got a pointer from it; but `bytes` grows, so that an address whose record
- * is not accessible yet, which only a wild pointer can be, is foreign. Before, `base` is an address
- * that no object can have and `bytes` is 0, and a mixture of old and new values finds nothing either.
+ * returned and on those that got a pointer from it; but `bytes` grows, so that an address whose
+ * record is not accessible yet, which only a wild pointer can be, is foreign. Before, `base` is an
+ * address that no object can have and `bytes` is 0, and a mixture of old and new values finds
+ * nothing either.
  */
 struct page_arena {
 	_Atomic(uintptr_t) base;    /* address of granule 0, 2 MiB aligned */
@@ -84,15 +85,15 @@ struct page_stats {
 int page_init(void);
 
 /*
- * Hands out `granules` (> 0) contiguous granules at a multiple of `align_bytes` (a power of two; 0 or
- * anything up to a granule means a granule). Returns 0, or -ENOMEM and nothing changed.
+ * Hands out `granules` (> 0) contiguous granules at a multiple of `align_bytes` (a power of two; 0
+ * or anything up to a granule means a granule). Returns 0, or -ENOMEM and nothing changed.
  */
 int page_alloc(size_t granules, size_t align_bytes, struct page_run *ret_run);
 
 /*
- * Takes back a whole run: `base` and `granules` as handed out or as last changed by page_extend() and
- * page_shrink(). The caller is done with the records of the run before it calls. A run freed twice
- * ends the process.
+ * Takes back a whole run: `base` and `granules` as handed out or as last changed by page_extend()
+ * and page_shrink(). The caller is done with the records of the run before it calls. A run freed
+ * twice ends the process.
  */
 void page_free(char *base, size_t granules);
 
@@ -118,10 +119,10 @@ int page_move(char *base, size_t old_granules, size_t new_granules, struct page_
 size_t page_trim(void);
 
 /*
- * Called from slow paths: gives back what is due, unless the janitor does. Reads a coarse clock when
- * anything is dirty (6 ns), and does nothing else when nothing is due. The first call after a pause
- * gives back all that fell due in it, up to 2 MiB for each millisecond of the pause; in a program that
- * calls all the time a call gives back 4 MiB at most.
+ * Called from slow paths: gives back what is due, unless the janitor does. Reads a coarse clock
+ * when anything is dirty (6 ns), and does nothing else when nothing is due. The first call after a
+ * pause gives back all that fell due in it, up to 2 MiB for each millisecond of the pause; in a
+ * program that calls all the time a call gives back 4 MiB at most.
  */
 void page_tick(void);
 
@@ -131,8 +132,8 @@ void page_stats(struct page_stats *ret_stats);
 /*
  * One round of the janitor has steps; the layer above may have it do a step of its own by `step`,
  * which returns whether it wants another one in this round, and adds to *ret_waiting the bytes that
- * it expects to give back later. It runs in the janitor: see os_task in os/os.h for what it may call,
- * and a few milliseconds at most. Once, before the first page_alloc() of another thread.
+ * it expects to give back later. It runs in the janitor: see os_task in os/os.h for what it may
+ * call, and a few milliseconds at most. Once, before the first page_alloc() of another thread.
  */
 void page_round_hook_set(bool (*step)(size_t *ret_waiting));
 
@@ -146,9 +147,9 @@ bool page_round_is_mine(void);
 void page_fork_child(void);
 
 /*
- * Called by a thread that is about to end. The kernel ends the janitor together with the thread that
- * started it; if that is this thread, what is dirty is given back now, since perhaps nobody calls
- * again.
+ * Called by a thread that is about to end. The kernel ends the janitor together with the thread
+ * that started it; if that is this thread, what is dirty is given back now, since perhaps nobody
+ * calls again.
  */
 void page_thread_exit(void);
 
@@ -165,8 +166,8 @@ bool page_check(void);
 void page_record_each(void (*fn)(void *record, void *arg), void *arg);
 
 /*
- * The same for the arena's records from number `from` on, `count` at most; returns the number to go on
- * from, 0 when there are no more.
+ * The same for the arena's records from number `from` on, `count` at most; returns the number to go
+ * on from, 0 when there are no more.
  */
 uint32_t page_record_some(uint32_t from, uint32_t count, void (*fn)(void *record, void *arg),
 	void *arg);
