@@ -2,7 +2,7 @@
 /*
  * Writes the table of size classes as C. Runs when allod is built, never in the product.
  *
- * A slab has as few granules as keep the waste at its end within 1/32 and its blocks at four or
+ * A slab has as few granules as keep the waste at its end within 1/28 and its blocks at four or
  * more: fewer blocks a slab would make every few allocations a page allocation, more granules would
  * keep more memory hostage of one live block. Above the largest class runs of page serve, which
  * share their warm memory among all sizes: for 32 KiB to 1 MiB that took a quarter of the time off,
@@ -33,7 +33,7 @@ static uint32_t granules_of(uint32_t bytes)
 {
 	for (uint32_t granules = 1; granules < GRANULES_MAX; granules++) {
 		const uint32_t span = granules * GRANULE_BYTES;
-		if (span / bytes >= BLOCKS_MIN && span % bytes <= span / 32)
+		if (span / bytes >= BLOCKS_MIN && span % bytes <= span / 28)
 			return granules;
 	}
 	return GRANULES_MAX;

@@ -123,12 +123,20 @@ static size_t slab_scavenge(struct slab *slab)
 	return bytes;
 }
 
+/* In `seen`, with the number: what can go has gone, and nothing is to be done until that changes. */
+static uint64_t seen_done(uint32_t used)
+{
+	return (uint64_t)1 << 63 | (uint64_t)(used + 1) << 32;
+}
+
 /* Whether the slab's number of used blocks has been the same for decay_ms; notes what it sees. */
 static bool is_quiet(struct slab *slab, uint32_t used, struct look *look)
 {
 	const uint64_t seen = a_load_rlx(&slab->seen);
 	if (look->everything)
 		return true;
+	if (seen == seen_done(used))
+		return false;
 	if (seen >> 32 == used + 1 && look->now_ms - (uint32_t)seen >= options.decay_ms)
 		return true;
 	if (seen >> 32 != used + 1)
@@ -145,6 +153,7 @@ static void scavenge_own(struct slab *slab, struct look *look)
 		(class_has_bin(class) && look->heap->current[class] == slab))
 		return;
 	look->bytes += slab_scavenge(slab);
+	a_store_rlx(&slab->seen, seen_done(slab_used(slab)));
 }
 
 /* An open slab: it is the heap's for a moment. */
@@ -154,6 +163,7 @@ static void scavenge_open(struct slab *slab, uint64_t word, struct look *look)
 	if (word_head(word) == 0 || !is_quiet(slab, held, look) || !slab_adopt(look->heap, slab))
 		return;
 	look->bytes += slab_scavenge(slab);
+	a_store_rlx(&slab->seen, seen_done(slab_used(slab)));
 	slab_open(slab);
 }
 

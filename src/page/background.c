@@ -123,6 +123,8 @@ static void janitor_main(void *arg)
 	bool stay = options.background == OPTION_BACKGROUND_ON;
 	unsigned idle = 0;
 
+	/* At birth of the arena who started us may not have come so far yet. */
+	(void)page_init();
 	/* There is one at a time: what is claimed now is a dead one's. */
 	claim_recover(a, a_load_rlx(&a->janitor.claim));
 	a_add_rlx(&a->janitor.generation, 1);

@@ -36,6 +36,19 @@ def test_stats_json_also_when_the_program_closes_stderr(cli):
     same(blocks + document["heap"]["large_bytes"], document["heap"]["used_bytes"])
 
 
+def test_the_helper_task_lives_from_the_start(cli):
+    """With background:on it starts before the first allocation is done; it must bear that."""
+    states = ("select(undef, undef, undef, 0.05); for (glob '/proc/[0-9]*/stat') {"
+              " open(my $f, '<', $_) or next; <$f> =~ /\\) (\\S) (\\d+)/ or next;"
+              " print $1 if $2 == $$ }")
+    seen = set()
+    for _ in range(16):
+        code, out, _ = cli.run("run", "--conf", "background:on", "--", "perl", "-e", states)
+        same(code, 0)
+        seen.add(out)
+    assert not any("Z" in out for out in seen), seen
+
+
 def test_stats_when_libc_serves(cli):
     code, _, err = cli.run("run", "--stats=json", "--conf", "enabled:false", "perl", "-e", "1")
     same((code, json.loads(err)["enabled"]), (0, False))

@@ -32,10 +32,10 @@ enum {
 	PROGRESS_ROUNDS = 50, /* each worker's, after each parking */
 	SHORT_THREADS = 100,
 	/*
-	 * Of each parked thread: a current slab for each of the 14 classes of `sizes` and of their
-	 * doubles (1600 KiB), the one slab that it was working on, a large block, its stack.
+	 * Of each parked thread: a current slab for each of the 11 classes of `sizes` and of their
+	 * doubles (1152 KiB), the one slab that it was working on, a large block, its stack.
 	 */
-	KEPT_BYTES_EACH = (1600 + 320 + 600 + 64) << 10,
+	KEPT_BYTES_EACH = (1152 + 320 + 600 + 64) << 10,
 };
 
 static const size_t sizes[] = { 24, 48, 200, 500, 1024, 5000, 20000, 300000 };

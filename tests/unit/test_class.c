@@ -63,7 +63,7 @@ TEST(slabs_waste_little_and_hold_enough)
 		const size_t span = c->granules * GRANULE;
 		CHECK(c->granules >= 1 && c->granules <= 32);
 		CHECK_EQ(c->capacity, span / c->bytes);
-		CHECK(span - (size_t)c->capacity * c->bytes <= span / 32);
+		CHECK(span - (size_t)c->capacity * c->bytes <= span / 28);
 		CHECK(c->capacity >= 4);
 		/* Index plus one, and the count, fit into the word. */
 		CHECK(c->capacity < 1u << WORD_HEAD_BITS);
@@ -81,7 +81,7 @@ TEST(slabs_are_as_small_as_the_rules_allow)
 		const struct class *c = &heap_classes[class];
 		for (size_t granules = 1; granules < c->granules; granules++) {
 			const size_t span = granules * GRANULE;
-			CHECK(span / c->bytes < 4 || span % c->bytes > span / 32);
+			CHECK(span / c->bytes < 4 || span % c->bytes > span / 28);
 		}
 	}
 }
