@@ -161,13 +161,10 @@ struct slab *slab_take_attached(struct heap *heap, unsigned class)
  */
 static struct slab *detach_first(struct heap *heap, unsigned class, bool *ret_barred)
 {
-	struct slab *slab = heap->attached[class].first;
-	if (slab == NULL)
-		return NULL;
 	*ret_barred = !lists_enter(heap);
 	if (*ret_barred)
 		return NULL;
-	slab = heap->attached[class].first;
+	struct slab *slab = heap->attached[class].first;
 	if (slab != NULL)
 		detach(heap, slab);
 	lists_leave(heap);

@@ -122,7 +122,7 @@ static inline bool free_medium(struct slab *slab, struct block *block)
 	struct heap *heap = a_load_rlx(&heap_self);
 	if (a_load_rlx(&heap->limit) != CLASS_FAST_UNITS)
 		return false;
-	a_store_rlx(&heap->limit, 0);
+	heap_mark_inside(heap);
 	/* As in heap_free_beside(). */
 	a_store_rlx(&heap->named, slab);
 	a_signal_fence();

@@ -41,6 +41,7 @@ struct look {
 	struct heap *heap;
 	uint32_t now_ms;
 	bool everything; /* do not ask how long nobody has used it */
+	bool own_only;   /* the janitor looks after the open ones */
 	size_t bytes;    /* given back so far */
 	size_t waiting;  /* seen free, and not idle for long enough */
 };
@@ -90,9 +91,11 @@ static uint64_t give_back_stretch(const struct slab *slab, uint32_t first, uint3
 	const uint32_t last = (uint32_t)((to - 1 - base) / slab->bytes);
 	const uint64_t touched =
 		bits_between((uint32_t)((from - base) / slab->bytes), last < end ? last + 1 : end);
-	if ((touched & listed) == 0 || os_decommit((void *)from, to - from) != 0)
+	if ((touched & listed) == 0)
 		return 0;
-	*bytes += to - from;
+	/* Where it fails, for pages that are locked, those before them are gone all the same. */
+	if (os_decommit((void *)from, to - from) == 0)
+		*bytes += to - from;
 	return touched;
 }
 
@@ -162,8 +165,11 @@ static void scavenge_open(struct slab *slab, uint64_t word, struct look *look)
 	const uint32_t held = slab->capacity - word_count(word);
 	if (word_head(word) == 0 || !is_quiet(slab, held, look) || !slab_adopt(look->heap, slab))
 		return;
-	look->bytes += slab_scavenge(slab);
-	a_store_rlx(&slab->seen, seen_done(slab_used(slab)));
+	/* The record may have become another slab's since it was looked at. */
+	if (slab_has_holes(slab)) {
+		look->bytes += slab_scavenge(slab);
+		a_store_rlx(&slab->seen, seen_done(slab_used(slab)));
+	}
 	slab_open(slab);
 }
 
@@ -175,9 +181,9 @@ static void scavenge_record(void *record, void *arg)
 	const enum slab_state state = word_state(word);
 	if ((state != SLAB_OWNED && state != SLAB_OPEN) || !slab_has_holes(slab))
 		return;
-	if (state == SLAB_OPEN)
+	if (state == SLAB_OPEN && !look->own_only)
 		scavenge_open(slab, word, look);
-	else if (heap_touch(look->heap, slab))
+	else if (state == SLAB_OWNED && heap_touch(look->heap, slab))
 		scavenge_own(slab, look);
 }
 
@@ -219,12 +225,14 @@ static bool round_begin(struct heap *heap, uint64_t now, uint64_t *due_ns)
 
 void heap_scavenge_tick(struct heap *heap)
 {
-	if (a_load_rlx(&heap->attached_granules) < TICK_GRANULES || !page_round_is_mine())
+	if (a_load_rlx(&heap->attached_granules) < TICK_GRANULES)
 		return;
+	/* Also where there is a janitor: nobody else may touch the slabs of a heap that is in use. */
+	const bool own_only = !page_round_is_mine();
 	const uint64_t now = os_now_ns();
 	if (heap->scavenge_at == 0 && !round_begin(heap, now, &heap->scavenge_due_ns))
 		return;
-	struct look look = { .heap = heap, .now_ms = milliseconds(now) };
+	struct look look = { .heap = heap, .now_ms = milliseconds(now), .own_only = own_only };
 	heap->scavenge_at = scavenge_step(&look, heap->scavenge_at);
 }
 

@@ -39,32 +39,44 @@ static void set_owners(struct heap *heap, struct heap *owner)
 	}
 }
 
-/* Opens every slab of one list but `touched`, which remains; returns the granules that remain. */
-static uint32_t open_list(struct heap *heap, struct slab_list *list, const struct slab *touched)
+static void list_append(struct slab_list *list, struct slab *slab)
+{
+	slab->prev = list->last;
+	slab->next = NULL;
+	*(list->last != NULL ? &list->last->next : &list->first) = slab;
+	list->last = slab;
+}
+
+/*
+ * Opens every slab of one list but `touched`, and those that are left when the janitor is about to be
+ * killed: these remain. Returns their granules.
+ */
+static uint32_t open_list(const struct heap *self, struct heap *heap, struct slab_list *list,
+	const struct slab *touched)
 {
 	struct slab *slab = list->first;
 	struct slab *next;
+	uint32_t granules = 0;
 	*list = (struct slab_list){ NULL, NULL };
 	for (; slab != NULL; slab = next) {
 		next = slab->next;
-		if (slab == touched) {
-			slab->next = NULL;
-			slab->prev = NULL;
-			*list = (struct slab_list){ slab, slab };
+		if (slab == touched || (self->is_janitors && page_round_ends())) {
+			granules += (uint32_t)a_load_rlx(&slab->granules);
+			list_append(list, slab);
 			a_store_rlx(&slab->owner, heap);
 		} else {
 			slab->attached = false;
 			slab_open(slab);
 		}
 	}
-	return list->first != NULL ? (uint32_t)a_load_rlx(&list->first->granules) : 0;
+	return granules;
 }
 
-static void open_all(struct heap *heap, const struct slab *touched)
+static void open_all(const struct heap *self, struct heap *heap, const struct slab *touched)
 {
 	uint32_t granules = 0;
 	for (unsigned class = 1; class < CLASS_COUNT; class ++)
-		granules += open_list(heap, &heap->attached[class], touched);
+		granules += open_list(self, heap, &heap->attached[class], touched);
 	a_store_rlx(&heap->attached_granules, granules);
 }
 
@@ -78,7 +90,7 @@ static bool seize_slabs(const struct heap *self, struct heap *heap)
 	}
 	/* [heap.7] acq: sees all that the thread did to its slabs; pairs with heap_mark_at_rest()
 	 * and heap_touch(). */
-	open_all(heap, a_load_acq(&heap->named));
+	open_all(self, heap, a_load_acq(&heap->named));
 	return true;
 }
 
@@ -129,6 +141,8 @@ bool heap_seize_idle(const struct heap *self)
 	bool any = false;
 	for (uint32_t id = 1; id <= count; id++) {
 		struct heap *heap = heap_at(id);
+		if (self->is_janitors && page_round_ends())
+			break;
 		if (heap != self && is_idle(heap) && has_something(heap) && seize(self, heap))
 			any = true;
 	}

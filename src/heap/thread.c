@@ -178,6 +178,8 @@ bool heap_open_slabs(struct heap *heap)
 
 void heap_release(struct heap *heap)
 {
+	/* Before it can be another's: a heap in the pool was left behind by nobody. */
+	a_store_rlx(&heap->place, 0);
 	/*
 	 * While another thread is about to take the attached slabs, it may leave them after all:
 	 * then the heap stays active with them, for who takes it from the pool or looks for idle

@@ -98,7 +98,7 @@ struct janitor {
 	_Atomic(uint64_t) generation;
 	/* The janitor is in a step of the layer above, in which it should not be killed. */
 	_Atomic(uint32_t) in_step;
-	/* Its thread is about to end: it begins no such step any more. */
+	/* The id of the task whose thread is about to end: it begins no such step any more. */
 	_Atomic(uint32_t) retire;
 };
 

@@ -67,6 +67,14 @@ void page_round_hook_set(bool (*step)(size_t *ret_waiting))
 	a_store_rlx(&round_step, step);
 }
 
+bool page_round_ends(void)
+{
+	struct arena *a = arena_get();
+	const uint32_t retire = a_load_rlx(&a->janitor.retire);
+
+	return retire != 0 && retire == a_load_rlx(&a->janitor.task.tid);
+}
+
 /*
  * The layer above's part of a round; returns the bytes that wait there. The thread that started us
  * says so before it ends, and then waits for our step, a little while: being killed amid it would
@@ -82,7 +90,7 @@ static size_t round_above(struct arena *a)
 		a_store_rlx(&a->janitor.in_step, 1);
 		/* [page.7] seq: we say that we are in, then look; pairs with step_await(). */
 		a_fence_seq();
-		more = !a_load_rlx(&a->janitor.retire) && step(&waiting);
+		more = !page_round_ends() && step(&waiting);
 		/* [page.7] rel: the step is done; pairs with step_await(). */
 		a_store_rel(&a->janitor.in_step, 0);
 	}
@@ -92,7 +100,7 @@ static size_t round_above(struct arena *a)
 /* Lets the janitor finish its step: a few milliseconds, and no longer should it be stopped. */
 static void step_await(struct arena *a)
 {
-	a_store_rlx(&a->janitor.retire, 1);
+	a_store_rlx(&a->janitor.retire, a_load_rlx(&a->janitor.task.tid));
 	/*
 	 * [page.7] seq: we say that it shall not begin a step, then look; pairs with round_above().
 	 */
@@ -103,9 +111,10 @@ static void step_await(struct arena *a)
 }
 
 /* Gives back what is due; returns how much dirty memory is left, due later. */
-static uint64_t janitor_round(struct arena *a)
+static uint64_t janitor_round(struct arena *a, bool is_first)
 {
-	size_t waiting = round_above(a) >> PAGE_GRANULE_SHIFT;
+	/* Whoever starts the janitor as its last act does not await it: nothing to lose meanwhile. */
+	size_t waiting = is_first ? 0 : round_above(a) >> PAGE_GRANULE_SHIFT;
 	size_t pos = 0;
 
 	(void)purge_some(a, &pos, SIZE_MAX, purge_now(a), false, true);
@@ -121,6 +130,7 @@ static void janitor_main(void *arg)
 	struct arena *a = arg;
 	uint64_t period_ns = (uint64_t)1 << a->epoch_shift;
 	bool stay = options.background == OPTION_BACKGROUND_ON;
+	bool is_first = true;
 	unsigned idle = 0;
 
 	/* At birth of the arena who started us may not have come so far yet. */
@@ -129,11 +139,11 @@ static void janitor_main(void *arg)
 	claim_recover(a, a_load_rlx(&a->janitor.claim));
 	a_add_rlx(&a->janitor.generation, 1);
 	a_store_rlx(&a->janitor.in_step, 0);
-	a_store_rlx(&a->janitor.retire, 0);
 	do {
 		bool last = !stay && idle + 1 >= JANITOR_IDLE_ROUNDS;
 		a_store_rlx(&a->janitor.beat, last ? BEAT_NEVER : purge_now(a));
-		idle = janitor_round(a) > JANITOR_LEAVES_GRANULES ? 0 : idle + 1;
+		idle = janitor_round(a, is_first) > JANITOR_LEAVES_GRANULES ? 0 : idle + 1;
+		is_first = false;
 		if (!stay && idle >= JANITOR_IDLE_ROUNDS)
 			break;
 	} while (os_task_sleep(&a->janitor.task, period_ns));

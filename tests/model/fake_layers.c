@@ -143,6 +143,11 @@ void page_round_hook_set(bool (*step)(size_t *ret_waiting))
 	(void)step;
 }
 
+bool page_round_ends(void)
+{
+	return false;
+}
+
 /* The janitor goes the rounds, and no scenario is about what it does. */
 bool page_round_is_mine(void)
 {

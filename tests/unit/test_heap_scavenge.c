@@ -209,3 +209,21 @@ TEST(a_free_of_a_block_that_was_given_back_is_an_error)
 	CHECK_DEATH(heap_free(blocks[2]), SIGABRT, "allod: invalid free\n");
 	CHECK_DEATH(heap_free(blocks[16 + 2]), SIGABRT, "allod: invalid free\n");
 }
+
+/* The program locks a page of a block and frees the block: the kernel drops the pages before it only. */
+TEST(a_locked_page_between_free_blocks)
+{
+	enum { PER = 32 };
+	fixture_start();
+	alloc_all(PER, TWO_KIB);
+	if (mlock(blocks[PER / 2], TWO_KIB) != 0)
+		SKIP("memory cannot be locked");
+	for (size_t i = 1; i < PER; i++)
+		heap_free(blocks[i]);
+	heap_trim();
+	heap_check();
+	for (size_t i = 1; i < PER; i++)
+		CHECK((blocks[i] = heap_alloc(TWO_KIB)) != NULL);
+	fixture_check_fill(blocks[0], TWO_KIB, 0);
+	heap_check();
+}

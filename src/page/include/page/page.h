@@ -137,6 +137,9 @@ void page_stats(struct page_stats *ret_stats);
  */
 void page_round_hook_set(bool (*step)(size_t *ret_waiting));
 
+/* For such a step: it is to come to an end, for the janitor is about to be killed. */
+bool page_round_ends(void);
+
 /*
  * For slow paths of the layer above, when it has much to give back: true when no janitor goes its
  * rounds, nor could one be started now, so that the caller must do it. Looks at a coarse clock.
