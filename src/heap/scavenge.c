@@ -144,7 +144,8 @@ static bool is_quiet(struct slab *slab, uint32_t used, struct look *look)
 		return true;
 	if (seen >> 32 != used + 1)
 		a_store_rlx(&slab->seen, (uint64_t)(used + 1) << 32 | look->now_ms);
-	look->waiting += (size_t)(slab->capacity - used) * slab->bytes;
+	const struct class *config = &heap_classes[a_load_rlx(&slab->class)];
+	look->waiting += (size_t)(config->capacity - used) * config->bytes;
 	return false;
 }
 
@@ -162,8 +163,10 @@ static void scavenge_own(struct slab *slab, struct look *look)
 /* An open slab: it is the heap's for a moment. */
 static void scavenge_open(struct slab *slab, uint64_t word, struct look *look)
 {
-	const uint32_t held = slab->capacity - word_count(word);
-	if (word_head(word) == 0 || !is_quiet(slab, held, look) || !slab_adopt(look->heap, slab))
+	const uint32_t capacity = heap_classes[a_load_rlx(&slab->class)].capacity;
+	const uint32_t held = capacity - word_count(word);
+	if (held > capacity || word_head(word) == 0 || !is_quiet(slab, held, look) ||
+		!slab_adopt(look->heap, slab))
 		return;
 	/* The record may have become another slab's since it was looked at. */
 	if (slab_has_holes(slab)) {
@@ -179,7 +182,9 @@ static void scavenge_record(void *record, void *arg)
 	struct slab *slab = record;
 	const uint64_t word = a_load_rlx(&slab->word);
 	const enum slab_state state = word_state(word);
-	if ((state != SLAB_OWNED && state != SLAB_OPEN) || !slab_has_holes(slab))
+	/* Before the slab is the caller's only its atomic fields may be read, as hints. */
+	if ((state != SLAB_OWNED && state != SLAB_OPEN) ||
+		heap_classes[a_load_rlx(&slab->class)].capacity > SLAB_HOLES)
 		return;
 	if (state == SLAB_OPEN && !look->own_only)
 		scavenge_open(slab, word, look);
