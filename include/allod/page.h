@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pages held by the process: blocks of whole pages, from one page to hundreds of GiB, whose pages
+ * stay mapped when they are freed and are handed out again without a system call.
+ * Compiles alone as C99 and as C++17.
+ *
+ * Rules that hold for every call here, unless the call says otherwise:
+ *  - sizes, alignments and ranges are in bytes; a size is rounded up to the next multiple of what
+ *    allod_page_size() then tells, a page at least;
+ *  - a block is aligned to a page at least; what it contains at first is undefined unless
+ *    ALLOD_PAGE_ZEROED was asked for;
+ *  - any thread may resize, inspect and free a block, whichever thread allocated it; two calls that
+ *    change one block at the same time need an order of the caller's own;
+ *  - a block goes back through allod_page_free() alone. A pointer that is no block, a pointer into
+ *    the middle of one and a second free end the process with a line on standard error
+ *    ("allod: invalid page free", "allod: double page free");
+ *  - calls that return int give 0 or a negative errno value and do not write errno; calls that
+ *    return a pointer give NULL and errno. On failure nothing has changed;
+ *  - no call takes a lock: a thread stopped inside one stops no other;
+ *  - blocks keep their contents in a forked child, which may use every call at once.
+ */
+#ifndef ALLOD_PAGE_H
+#define ALLOD_PAGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "allod/attributes.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * What a block, or one call, is to be like. Unknown flags are refused with EINVAL.
+ */
+enum allod_page_flag {
+	/* Every byte reads as zero; in allod_page_realloc() and allod_page_commit(), of what is
+	 * added. Memory known to be zero is not written. */
+	ALLOD_PAGE_ZEROED = 1 << 0,
+	/* Addresses alone: pages come by allod_page_commit(), or one by one when touched. */
+	ALLOD_PAGE_NO_COMMIT = 1 << 1,
+	/* No system call: what cannot be done without one fails with EAGAIN. */
+	ALLOD_PAGE_CONSTANT_TIME = 1 << 2,
+	/* allod_page_realloc() never changes its address: ENOSPC instead. */
+	ALLOD_PAGE_FIXED = 1 << 3,
+	/* The block lies in a slot of its own, so that its pages move, and are exchanged, as one in
+	 * a time that does not depend on its size. */
+	ALLOD_PAGE_SWAPPABLE = 1 << 4,
+	/* For allod_page_realloc(): where it is or not at all (ENOSPC). */
+	ALLOD_PAGE_IN_PLACE = 1 << 5,
+	/* For allod_page_realloc() and allod_page_swap(): by moving pages or not at all (ENOSPC). */
+	ALLOD_PAGE_NO_COPY = 1 << 6,
+	/* `node` of the options is to be preferred for the block's pages. */
+	ALLOD_PAGE_NODE = 1 << 7
+};
+
+/*
+ * Options for one block. Zero all of it, then set `struct_bytes` to its size and what is wanted;
+ * fields may be added at the end in later versions.
+ */
+struct allod_page_options {
+	size_t struct_bytes;  /* sizeof(struct allod_page_options) */
+	unsigned flags;       /* ALLOD_PAGE_*, of those that speak of blocks */
+	int node;             /* NUMA node, under ALLOD_PAGE_NODE */
+	size_t align_bytes;   /* power of two; 0: a page */
+	size_t reserve_bytes; /* size to which it may grow without moving; 0: none in particular */
+	const char *tag;      /* a name for the kind of block, copied; NULL: none; 31 bytes at most */
+};
+
+/*
+ * Allocates a block.
+ *
+ * bytes:   its size, not 0.
+ * options: NULL for none.
+ * Returns: the block, or NULL.
+ * Errors:  ENOMEM: no memory or address space. EAGAIN: ALLOD_PAGE_CONSTANT_TIME and none is cached.
+ *          EINVAL: bytes is 0, unknown flags, an alignment that is no power of two, a tag that is
+ *          too long, struct_bytes too small, or a node that does not exist.
+ * Safety:  any thread, signal handlers.
+ * Since:   0.1.
+ * Source:  userpage_malloc() of N. Douglas, "User Mode Memory Page Allocation" (2011).
+ */
+void *allod_page_alloc(size_t bytes, const struct allod_page_options *options) ALLOD_NOTHROW
+	ALLOD_ATTR_SIZE(1) ALLOD_ATTR_USE_RESULT;
+
+/*
+ * Frees a block; NULL is allowed and does nothing. Its pages stay with the process, for the next
+ * block, until memory is short or they have been idle for a time (option decay_ms).
+ *
+ * Errors:  none; misuse ends the process (see above).
+ * Safety:  any thread, signal handlers. errno is kept.
+ * Since:   0.1.
+ * Source:  userpage_free().
+ */
+void allod_page_free(void *block) ALLOD_NOTHROW;
+
+/*
+ * Changes the size of a block: where it is when its addresses allow, else by moving its pages, else
+ * by copying, as the flags allow. Contents are kept up to the lesser of both sizes.
+ *
+ * block:   a block, or NULL, which makes this allod_page_alloc(bytes) with these flags.
+ * bytes:   new size, not 0.
+ * flags:   ALLOD_PAGE_ZEROED, _IN_PLACE, _NO_COPY, _CONSTANT_TIME.
+ * Returns: the block, perhaps at a new address, or NULL; the old block is untouched then.
+ * Errors:  ENOSPC: the flags, or ALLOD_PAGE_FIXED of the block, forbid the only ways that are left;
+ *          allod_page_room() tells how far it can grow where it is. ENOMEM, EAGAIN, EINVAL: as in
+ *          allod_page_alloc().
+ * Safety:  any thread, signal handlers.
+ * Since:   0.1.
+ * Source:  userpage_realloc(); mremap(2).
+ */
+void *allod_page_realloc(void *block, size_t bytes, unsigned flags) ALLOD_NOTHROW
+	ALLOD_ATTR_SIZE(2) ALLOD_ATTR_USE_RESULT;
+
+/*
+ * Makes pages of a block present now, in one system call at most, so that touching them does not
+ * fault. Contents are kept.
+ *
+ * address, bytes: a range within one block; it is widened to whole pages.
+ * Returns: 0, or a negative errno value.
+ * Errors:  EINVAL: the range is not within a block, or empty. ENOMEM: the system has no memory;
+ *          some of the pages may be present then.
+ * Safety:  any thread, signal handlers.
+ * Since:   0.1.
+ * Source:  userpage_commit(); madvise(2), MADV_POPULATE_WRITE.
+ */
+int allod_page_commit(void *address, size_t bytes) ALLOD_NOTHROW;
+
+/*
+ * Gives pages of a block back, and keeps its addresses: the range reads as zero afterwards.
+ *
+ * address, bytes: a range within one block; only pages that lie wholly in it are given back, what
+ *          is left at its edges keeps its contents.
+ * Returns: 0, or a negative errno value.
+ * Errors:  EINVAL: as for allod_page_commit(), or the pages are locked in memory (mlock(2)).
+ * Safety:  any thread, signal handlers.
+ * Since:   0.1.
+ * Source:  userpage_release(); madvise(2), MADV_DONTNEED.
+ */
+int allod_page_release(void *address, size_t bytes) ALLOD_NOTHROW;
+
+/*
+ * The size of a block: at least what was asked for last, and all of it may be used.
+ *
+ * block:   a block; NULL gives 0. Misuse ends the process.
+ * Errors:  none.
+ * Safety:  any thread, signal handlers.
+ * Since:   0.1.
+ * Source:  malloc_usable_size().
+ */
+size_t allod_page_size(const void *block) ALLOD_NOTHROW;
+
+/*
+ * The size to which a block can grow at this moment without changing its address. Room that was
+ * reserved stays; other room may be taken by the next allocation.
+ *
+ * block:   as for allod_page_size().
+ * Errors:  none.
+ * Safety:  any thread, signal handlers.
+ * Since:   0.1.
+ * Source:  N1527 (WG14, 2011): reserve.
+ */
+size_t allod_page_room(const void *block) ALLOD_NOTHROW;
+
+/*
+ * Exchanges the contents of two blocks, and their sizes with them; the addresses stay. Blocks
+ * allocated with ALLOD_PAGE_SWAPPABLE are exchanged by moving page tables, in a time that does not
+ * depend on their sizes; others by moving pages or by copying, whatever is cheaper. Blocks of
+ * different sizes need room for each other's contents (ALLOD_PAGE_SWAPPABLE blocks have it).
+ *
+ * Nobody else may use either block during the call: the exchange is not atomic, and who reads
+ * meanwhile may see either contents, or zeroes, and who writes may lose what was written. Pointers
+ * into the blocks then point to the other contents.
+ *
+ * flags:   ALLOD_PAGE_NO_COPY or 0.
+ * Returns: 0, or a negative errno value.
+ * Errors:  ENOSPC: no room, or moving is not possible and ALLOD_PAGE_NO_COPY forbids copying.
+ *          ENOMEM: the system refuses. EINVAL: unknown flags, or both are the same block.
+ * Safety:  any thread; in a signal handler only for blocks that the thread does not use.
+ * Since:   0.1.
+ * Source:  own; page-table moves by mremap(2).
+ */
+int allod_page_swap(void *a, void *b, unsigned flags) ALLOD_NOTHROW;
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* ALLOD_PAGE_H */
