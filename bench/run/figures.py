@@ -40,6 +40,13 @@ class Figures:
         for metric, value in sample.items():
             metrics.setdefault(metric, {})[number] = value
 
+    def add_sample(self, key, subject, number, sample):
+        """A sample of one case; a metric called CASE/METRIC is that of another case of the suite,
+        for programs that measure several."""
+        for name, value in sample.items():
+            case, slash, metric = name.rpartition("/")
+            self.add((key[0], case) if slash else key, subject, number, {metric: value})
+
     def fail(self, key, subject, reason):
         self.failures[key, subject] = reason
         self.cases.get(key, {}).pop(subject, None)

@@ -1,9 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Measures malloc on allod and its peers, side by side; see docs/performance.md."""
-import os
 import shutil
-import signal
 import sys
 import tempfile
 
@@ -11,62 +9,32 @@ sys.dont_write_bytecode = True
 
 import cases  # noqa: E402
 import counts  # noqa: E402
-import figures as figures_module  # noqa: E402
 import launch  # noqa: E402
-import options  # noqa: E402
 import real  # noqa: E402
+import session  # noqa: E402
 import subjects as subjects_module  # noqa: E402
 import table  # noqa: E402
-import targets  # noqa: E402
 
-BUILD = os.path.join(real.ROOT, "build")
-RESULTS = os.path.join(BUILD, "bench", "heap.jsonl")
-TARGETS = os.path.join(real.ROOT, "bench", "targets.tsv")
 MEMORY_ROUNDS = 2     # these figures hardly vary, and take seconds of sleep
 AT_ONCE = 8           # workloads of the suite "memory" that run, and mostly sleep, together
 STARTS = 40           # runs of an empty program in a round
 EMPTY = ("start", "empty")
+TIME_SUITES = ("time", real.SUITE)
 
 
-class Session:
-    """One run of the benchmark."""
+class Heap(session.Benchmark):
+    """malloc and free, as programs use them."""
 
-    def __init__(self, args):
-        self.args = args
-        self.runner = launch.Runner(os.path.join(BUILD, "bench"))
-        library = os.path.join(BUILD, "liballod-malloc.so")
-        self.subjects = subjects_module.all_subjects(library, args.peers, not args.quick)
-        self.figures = figures_module.Figures()
-        self.figures.machine = options.machine()
-        self.progress = table.Progress()
+    name = "heap"
+    description = ("Measures malloc on allod, on glibc and on the packaged allocators, in one run; "
+                   "prints tables and writes build/bench/heap.jsonl.")
+    quick_help = "counts, and short rounds of a few cases: at most 2 minutes"
+    suites = ("time", "memory", real.SUITE, "start")
 
-    def wanted(self, key):
-        return not self.args.only or any(o in "%s/%s" % key for o in self.args.only)
-
-    def attempt(self, key, subject, number, measured):
-        """Adds what measured() returns, or notes why it could not. A subject that failed in a case
-        has no figures there."""
-        if (key, subject.name) in self.figures.failures:
-            return
-        try:
-            sample = measured()
-        except (launch.Failed, OSError) as failure:
-            self.figures.fail(key, subject.name, str(failure))
-            return
-        self.figures.add(key, subject.name, number, sample)
-
-    def run_rounds(self, key, run):
-        for number in range(1, self.args.rounds + 1):
-            self.progress.show("%s/%s" % key, "round %d of %d" % (number, self.args.rounds))
-            for subject in subjects_module.in_turn(self.subjects, number):
-                self.attempt(key, subject, number, lambda s=subject: run(s))
-        self.save()
-
-    def save(self):
-        """After each case, so that a run that is stopped leaves what it has."""
-        with open(RESULTS + ".new", "w", encoding="utf-8") as out:
-            self.figures.write(out)
-        os.replace(RESULTS + ".new", RESULTS)
+    @classmethod
+    def keys(cls):
+        return ([(c.suite, c.name) for c in cases.TIME + cases.MEMORY]
+                + [(real.SUITE, kind.name) for kind in real.CASES] + [EMPTY])
 
     def run_time(self):
         for case in cases.TIME:
@@ -144,42 +112,24 @@ class Session:
         self.run_time()
         self.run_memory()
         self.run_programs()
-        self.save()
-        self.progress.clear()
 
-
-def main():
-    args = options.parse()
-    if args.list:
-        names = [(c.suite, c.name) for c in cases.TIME + cases.MEMORY]
-        names += [(real.SUITE, kind.name) for kind in real.CASES] + [EMPTY]
-        print("\n".join("%s/%s" % n for n in names))
-        return 0
-    if args.last:
-        figures = figures_module.read(RESULTS)
-    else:
-        session = Session(args)
-        session.run()
-        figures = session.figures
-    if args.json:
-        figures.write(sys.stdout)
-    else:
-        table.print_all(figures)
-    failed = any(s in (subjects_module.ALLOD, "all") for _, s in figures.failures)
-    if args.check:
-        is_whole = not (args.only or args.quick)
-        failed = targets.check(TARGETS, figures, is_whole) > 0 or failed
-    return 1 if failed else 0
-
-
-def on_signal(number, frame):
-    raise KeyboardInterrupt
+    @classmethod
+    def print_tables(cls, figures):
+        table.print_machine(figures)
+        table.print_ratios(figures, "CPU time", "cpu", TIME_SUITES)
+        table.print_ratios(figures, "elapsed time", "wall", TIME_SUITES)
+        table.print_ratios(figures, "peak memory", "peak", TIME_SUITES)
+        table.print_amounts(figures, "resident after idle", "resident_after_idle")
+        table.print_amounts(figures, "memory over live", "resident_over_live", ("memory",))
+        table.print_amounts(figures, "peak over live", "peak_over_live", ("memory",))
+        table.print_amounts(figures, "page faults over pages used again", "faults_over_pages")
+        table.print_amounts(figures, "page faults", "faults", TIME_SUITES)
+        table.print_amounts(figures, "system calls", "syscalls")
+        table.print_amounts(figures, "instructions a pair of malloc and free", "instructions")
+        table.print_amounts(figures, "an empty program: time to run", "start")
+        table.print_amounts(figures, "an empty program: resident", "resident", ("start",))
+        table.print_failures(figures)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, on_signal)
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("bench: stopped; --last shows what was measured", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(session.main(Heap))

@@ -5,6 +5,7 @@ import signal
 import subprocess
 
 TIME_LIMIT_S = 150
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 class Failed(Exception):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The options of ./dev bench heap, and the machine's description."""
+"""The options of ./dev bench, and the machine's description."""
 import argparse
 import os
 import platform
@@ -8,15 +8,13 @@ import re
 import subjects
 
 
-def parse():
-    parser = argparse.ArgumentParser(
-        prog="dev bench heap", description="Measures malloc on allod, on glibc and on the packaged "
-        "allocators, in one run; prints tables and writes build/bench/heap.jsonl.")
+def parse(kind):
+    """The options of a suite (a class derived from session.Benchmark)."""
+    parser = argparse.ArgumentParser(prog="dev bench " + kind.name, description=kind.description)
     parser.add_argument("--only", action="append", default=[], metavar="CASE",
                         help="only cases whose suite/name contains this (may be repeated)")
-    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each case (default: 5)")
-    parser.add_argument("--quick", action="store_true",
-                        help="counts, and short rounds of a few cases: at most 2 minutes")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each case (default: %d)" % kind.rounds)
+    parser.add_argument("--quick", action="store_true", help=kind.quick_help)
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=PATH",
                         help="one more allocator, a library to preload (may be repeated)")
     parser.add_argument("--json", action="store_true", help="print JSON lines, not tables")
@@ -25,8 +23,10 @@ def parse():
     parser.add_argument("--last", action="store_true",
                         help="measure nothing: show (and check) the last run's figures")
     parser.add_argument("--list", action="store_true", help="print the cases")
+    kind.add_options(parser)
     args = parser.parse_args()
-    args.rounds = args.rounds or (3 if args.quick else 5)
+    if args.rounds is None:
+        args.rounds = kind.quick_rounds if args.quick else kind.rounds
     if args.rounds < 1:
         parser.error("--rounds must be at least 1")
     try:

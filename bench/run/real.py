@@ -9,9 +9,8 @@ import os
 import subprocess
 import sys
 
-from launch import Failed, figures_of
+from launch import ROOT, Failed, figures_of
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PROGRAMS = os.path.join(ROOT, "bench", "programs")
 sys.path.append(os.path.join(ROOT, "scripts", "try.d"))
 

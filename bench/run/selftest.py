@@ -62,10 +62,18 @@ def not_measured_is_missed_in_a_whole_run():
         kept, sys.stdout = sys.stdout, io.StringIO()
         try:
             nothing = figures_module.Figures()
-            return (targets.check(file.name, nothing, True) == 1
-                    and targets.check(file.name, nothing, False) == 0)
+            return (targets.check(file.name, nothing, True, ["time"]) == 1
+                    and targets.check(file.name, nothing, False, ["time"]) == 0
+                    and targets.check(file.name, nothing, True, ["memory"]) == 0)
         finally:
             sys.stdout = kept
+
+
+def a_program_may_measure_several_cases():
+    figures = figures_module.Figures()
+    figures.add_sample(KEY, "allod", 1, {"cpu": 1, "4K/each": 2})
+    return (figures.median(KEY, "allod", "cpu") == 1
+            and figures.median((KEY[0], "4K"), "allod", "each") == 2)
 
 
 def figures_survive_their_file():
@@ -96,8 +104,8 @@ def shipped_targets_are_understood():
 
 TESTS = (best_is_chosen_on_odd_rounds, miss_within_own_spread_does_not_count,
          leanest_is_one_of_the_three_fastest, not_measured_is_missed_in_a_whole_run,
-         figures_survive_their_file, waiting_is_no_call_of_the_allocators,
-         shipped_targets_are_understood)
+         a_program_may_measure_several_cases, figures_survive_their_file,
+         waiting_is_no_call_of_the_allocators, shipped_targets_are_understood)
 
 
 def main():

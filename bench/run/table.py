@@ -6,8 +6,6 @@ import sys
 import subjects
 from figures import UNITS, geometric_mean
 
-TIME_SUITES = ("time", "programs")
-
 
 class Progress:
     """Says on stderr what is going on: in place on a terminal, else a line a case."""
@@ -47,7 +45,7 @@ def print_row(label, cells, second=""):
     print("%-26s%10s" % (label, second) + "".join("%12s" % c for c in cells))
 
 
-def print_ratios(figures, title, metric, suites=TIME_SUITES):
+def print_ratios(figures, title, metric, suites=None):
     """Each subject over the best of the packaged peers, and the geometric mean of the rows in
     which all peers have a figure."""
     keys = figures.keys(metric, suites)
@@ -86,21 +84,8 @@ def print_amounts(figures, title, metric, suites=None):
                            for n in names])
 
 
-def print_all(figures):
+def print_machine(figures):
     print(", ".join("%s: %s" % item for item in figures.machine.items()))
-    print_ratios(figures, "CPU time", "cpu")
-    print_ratios(figures, "elapsed time", "wall")
-    print_ratios(figures, "peak memory", "peak")
-    print_amounts(figures, "resident after idle", "resident_after_idle")
-    print_amounts(figures, "memory over live", "resident_over_live", ("memory",))
-    print_amounts(figures, "peak over live", "peak_over_live", ("memory",))
-    print_amounts(figures, "page faults over pages used again", "faults_over_pages")
-    print_amounts(figures, "page faults", "faults", TIME_SUITES)
-    print_amounts(figures, "system calls", "syscalls")
-    print_amounts(figures, "instructions a pair of malloc and free", "instructions")
-    print_amounts(figures, "an empty program: time to run", "start")
-    print_amounts(figures, "an empty program: resident", "resident", ("start",))
-    print_failures(figures)
 
 
 def print_failures(figures):

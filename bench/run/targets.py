@@ -127,12 +127,14 @@ RULES = {"times-fastest": times_fastest, "times-leanest": times_leanest,
          "above-glibc": above_glibc}
 
 
-def check(path, figures, is_whole):
-    """Prints each target with its figure; returns how many are missed. In a whole run, what was not
-    measured is missed too."""
+def check(path, figures, is_whole, suites):
+    """Prints each target of the suites with its figure; returns how many are missed. In a whole
+    run, what was not measured is missed too."""
     missed = 0
     print("\ntargets of %s" % path)
     for target in read(path):
+        if not set(target.suites) & set(suites):
+            continue
         verdicts = list(RULES[target.rule](target, figures)) or [Verdict(target, "-", None)]
         for verdict in verdicts:
             missed += verdict.is_missed or (is_whole and verdict.figure is None)
