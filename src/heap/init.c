@@ -13,13 +13,15 @@ enum init_state { INIT_NONE, INIT_RUNNING, INIT_READY };
 static _Atomic(int) state;
 static _Atomic(const struct heap_delegate *) delegate;
 
+static const struct page_keeper keeper = { .step = heap_scavenge_in_janitor };
+
 static void start(void)
 {
 	os_init();
 	os_config_load(&options);
 	os_barrier_register();
 	heap_thread_init();
-	page_round_hook_set(heap_scavenge_in_janitor);
+	page_keeper_add(&keeper);
 	if (!options.enabled && heap_libc != NULL)
 		a_store_rlx(&delegate, heap_libc());
 }

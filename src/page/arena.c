@@ -155,7 +155,7 @@ static struct layout layout_of(const struct plan *plan)
 
 	if (plan->granules) {
 		l.bitmap = bitmap_storage_bytes(plan->granules);
-		l.stamps = round_up(plan->granules, LINE_BYTES);
+		l.stamps = round_up(plan->granules * sizeof(uint16_t), LINE_BYTES);
 	}
 	l.links += -(l.header + l.bitmap + l.stamps + l.links) & (page - 1);
 	return l;
@@ -195,7 +195,7 @@ static void arena_build(struct arena *a, const struct plan *plan, const struct l
 	a->base = birth->base;
 	a->records = (uintptr_t)a - PAGE_RECORD_BYTES;
 	a->metadata_bytes = metadata_of(l);
-	a->stamps = (_Atomic(uint8_t) *)(bitmap + l->bitmap);
+	a->stamps = (_Atomic(uint16_t) *)(bitmap + l->bitmap);
 	a->slot_links = (_Atomic(uint32_t) *)(bitmap + l->bitmap + l->stamps);
 	set_decay(a);
 	a_store_rlx(&a->janitor.beat, INT64_MIN / 2);

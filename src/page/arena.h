@@ -8,7 +8,7 @@
  *	records of granules        PAGE_RECORD_BYTES each, committed with the frontier, downward
  *	struct arena
  *	bitmap of free granules    committed at once, touched as far as the frontier
- *	stamps                     a byte a granule, likewise
+ *	stamps                     two bytes a granule, likewise
  *	links of direct slots      4 bytes a slot, likewise
  *	granules                   2 MiB aligned; [0, frontier) committed
  *
@@ -30,6 +30,7 @@
  * Equations, while no thread is inside the layer (page_check() checks them)
  *	free bits + used granules + skipped granules = frontier
  *	dirty granules = free granules whose stamp has an epoch
+ *	cold granules = free granules whose stamp has STAMP_COLD; they have an epoch as well
  *	moved = stamps with STAMP_HEAD
  */
 #pragma once
@@ -68,12 +69,16 @@ enum {
  * A stamp tells of a granule: when it was freed (0: it reads as zero, because it was never used or
  * was given back), and whether its pages were moved in, so that it lies in a mapping that the
  * kernel cannot merge with its neighbours; STAMP_HEAD marks the first granule of such a mapping.
+ * STAMP_COLD: it is free, and the kernel may take its pages when it needs some. STAMP_HUGE: its
+ * pages are part of a huge page, which must not be split.
  */
 enum {
-	STAMP_MOVED = 0x80,
-	STAMP_HEAD = 0x40,
-	STAMP_EPOCH = 0x3f,
-	STAMP_EPOCHS = 63, /* values 1 to 63; epochs beyond wrap round */
+	STAMP_MOVED = 0x8000,
+	STAMP_HEAD = 0x4000,
+	STAMP_COLD = 0x2000,
+	STAMP_HUGE = 0x1000,
+	STAMP_EPOCH = 0x0fff,
+	STAMP_EPOCHS = 4095, /* values 1 to 4095; epochs beyond wrap round */
 };
 
 /* A claim: position + 1, granules, and which janitor made it. */
@@ -111,7 +116,7 @@ struct arena {
 	size_t region_bytes;           /* its size */
 	bool is_whole;                 /* everything was reserved at birth */
 	size_t metadata_bytes;         /* committed at birth, records aside */
-	_Atomic(uint8_t) *stamps;      /* one a granule */
+	_Atomic(uint16_t) *stamps;     /* one a granule */
 	_Atomic(uint32_t) *slot_links; /* one a direct slot */
 	uint32_t slots;                /* records for direct runs */
 	unsigned epoch_shift;          /* an epoch is 2^epoch_shift nanoseconds */
@@ -131,6 +136,7 @@ struct arena {
 
 	/* Granules used in the low half, free dirty ones in the high half. */
 	alignas(64) _Atomic(uint64_t) balance;
+	_Atomic(uint64_t) cold; /* of the dirty ones, those that the kernel may take */
 	_Atomic(uint64_t) peak; /* highest used, direct ones included, in granules */
 	_Atomic(uint64_t) alloc_calls;
 	_Atomic(uint64_t) move_calls;
@@ -145,6 +151,12 @@ struct arena {
 	_Atomic(uint64_t) purge_cursor;       /* where the next tick goes on */
 	_Atomic(uint64_t) tick_ns;            /* when a tick last looked at the clock */
 	_Atomic(uint32_t) move_refusals;      /* by the kernel */
+	_Atomic(uint32_t) cold_epochs;        /* a chunk this old goes cold; 0: none does by age */
+	_Atomic(int64_t) cold_retry; /* the epoch before which none is tried, having been refused */
+	_Atomic(uint32_t) cost_state;   /* see cost.c */
+	_Atomic(uint32_t) cost_cold_ns; /* measured: two granules going cold, and written to */
+	_Atomic(uint32_t) cost_gone_ns; /* and dropped, and written to */
+	_Atomic(bool) has_huge;         /* some stamp has STAMP_HUGE, or had it */
 	struct janitor janitor;
 	/* For each ARENA_RECORD_STEP direct slots, whether their records are accessible. */
 	_Atomic(uint8_t) slot_steps[ARENA_SLOTS_MOST / ARENA_RECORD_STEP];
@@ -266,20 +278,47 @@ static inline int64_t purge_now(const struct arena *a)
 }
 
 /* The stamp of granules freed in that epoch. */
-static inline uint8_t purge_stamp(int64_t epoch)
+static inline uint16_t purge_stamp(int64_t epoch)
 {
-	return (uint8_t)((uint64_t)epoch % STAMP_EPOCHS + 1);
+	return (uint16_t)((uint64_t)epoch % STAMP_EPOCHS + 1);
 }
 
+/* What a purge looks for, and does. */
+struct purge {
+	int64_t epoch;   /* now */
+	unsigned age;    /* epochs for which it has been free, at least */
+	size_t least;    /* granules side by side, at least; a chunk at most */
+	bool only_cold;  /* of what is cold already */
+	bool to_cold;    /* let the kernel take the pages, instead of dropping them */
+	bool is_janitor; /* tells which chunk it has in work */
+};
+
 /*
- * Gives back free granules from *pos on, at most `budget` of them, those that are due at `epoch`,
- * or all if `everything`. Leaves in *pos where to go on, 0 when the end was reached. Returns how
- * many it gave back. The janitor tells which chunk it has in work.
+ * Gives back free granules from *pos on, about `budget` of them at most. Leaves in *pos where to go
+ * on, 0 when the end was reached. Returns how many it gave back.
  */
-size_t purge_some(struct arena *a, size_t *pos, size_t budget, int64_t epoch, bool everything,
-	bool is_janitor);
+size_t purge_some(struct arena *a, size_t *pos, size_t budget, const struct purge *p);
+/* Whole chunks whose time has come by cost.c go cold; returns how many granules. */
+size_t purge_cool(struct arena *a, int64_t epoch, size_t budget, bool is_janitor);
 /* Sets page_arena.watch as things stand. */
 void purge_watch(struct arena *a, int64_t epoch);
+
+/* cost.c */
+
+/*
+ * Once: finds out what it costs to have pages again, and sets cold_epochs by it. Takes 0.2 ms; no
+ * round of it begins after 1 ms.
+ */
+void cost_measure(struct arena *a);
+
+/* keeper.c: what layers above keep of free memory. */
+
+/* Their part of a janitor's round, with `begin` and `end` around each step; returns bytes left. */
+size_t keepers_round(struct arena *a, bool (*begin)(struct arena *a), void (*end)(struct arena *a));
+/* Has them give up what page_trim_by() says; returns bytes. */
+size_t keepers_trim(unsigned severity);
+/* Warm bytes that they keep. */
+size_t keepers_warm(void);
 
 /* background.c */
 
@@ -373,13 +412,13 @@ static inline bool arena_position(const struct arena *a, const void *p, size_t *
 	return true;
 }
 
-static inline uint8_t stamp_get(const struct arena *a, size_t pos)
+static inline uint16_t stamp_get(const struct arena *a, size_t pos)
 {
 	return a_load_rlx(&a->stamps[pos]);
 }
 
 /* The caller holds the granule. */
-static inline void stamp_set(struct arena *a, size_t pos, uint8_t stamp)
+static inline void stamp_set(struct arena *a, size_t pos, uint16_t stamp)
 {
 	a_store_rlx(&a->stamps[pos], stamp);
 }

@@ -31,8 +31,6 @@ enum {
 	STEP_WAIT_NS = 500000,
 };
 
-typedef bool page_round_step(size_t *ret_waiting);
-
 /* A beat so long ago that nobody takes it for fresh. */
 #define BEAT_NEVER (INT64_MIN / 2)
 
@@ -60,13 +58,6 @@ void background_recover(struct arena *a)
 		claim_recover(a, claim);
 }
 
-static _Atomic(page_round_step *) round_step;
-
-void page_round_hook_set(bool (*step)(size_t *ret_waiting))
-{
-	a_store_rlx(&round_step, step);
-}
-
 bool page_round_ends(void)
 {
 	struct arena *a = arena_get();
@@ -76,25 +67,21 @@ bool page_round_ends(void)
 }
 
 /*
- * The layer above's part of a round; returns the bytes that wait there. The thread that started us
- * says so before it ends, and then waits for our step, a little while: being killed amid it would
- * lose what is in work.
+ * The thread that started us says so before it ends, and then waits for our step, a little while:
+ * being killed amid it would lose what is in work.
  */
-static size_t round_above(struct arena *a)
+static bool step_begin(struct arena *a)
 {
-	page_round_step *step = a_load_rlx(&round_step);
-	size_t waiting = 0;
-	bool more = step != NULL;
+	a_store_rlx(&a->janitor.in_step, 1);
+	/* [page.7] seq: we say that we are in, then look; pairs with step_await(). */
+	a_fence_seq();
+	return !page_round_ends();
+}
 
-	while (more) {
-		a_store_rlx(&a->janitor.in_step, 1);
-		/* [page.7] seq: we say that we are in, then look; pairs with step_await(). */
-		a_fence_seq();
-		more = !page_round_ends() && step(&waiting);
-		/* [page.7] rel: the step is done; pairs with step_await(). */
-		a_store_rel(&a->janitor.in_step, 0);
-	}
-	return waiting;
+static void step_end(struct arena *a)
+{
+	/* [page.7] rel: the step is done; pairs with step_await(). */
+	a_store_rel(&a->janitor.in_step, 0);
 }
 
 /* Lets the janitor finish its step: a few milliseconds, and no longer should it be stopped. */
@@ -102,10 +89,10 @@ static void step_await(struct arena *a)
 {
 	a_store_rlx(&a->janitor.retire, a_load_rlx(&a->janitor.task.tid));
 	/*
-	 * [page.7] seq: we say that it shall not begin a step, then look; pairs with round_above().
+	 * [page.7] seq: we say that it shall not begin a step, then look; pairs with step_begin().
 	 */
 	a_fence_seq();
-	/* [page.7] acq: what the step did is done; pairs with round_above(). */
+	/* [page.7] acq: what the step did is done; pairs with step_end(). */
 	for (int i = 0; i < STEP_WAITS && a_load_acq(&a->janitor.in_step); i++)
 		os_wait_while(&a->janitor.in_step, 1, STEP_WAIT_NS);
 }
@@ -114,11 +101,15 @@ static void step_await(struct arena *a)
 static uint64_t janitor_round(struct arena *a, bool is_first)
 {
 	/* Whoever starts the janitor as its last act does not await it: nothing to lose meanwhile. */
-	size_t waiting = is_first ? 0 : round_above(a) >> PAGE_GRANULE_SHIFT;
+	size_t waiting = is_first ? 0 : keepers_round(a, step_begin, step_end);
+	const struct purge p = {
+		.epoch = purge_now(a), .age = a->decay_epochs, .is_janitor = true
+	};
 	size_t pos = 0;
 
-	(void)purge_some(a, &pos, SIZE_MAX, purge_now(a), false, true);
-	return balance_dirty(a_load_rlx(&a->balance)) + waiting;
+	(void)purge_some(a, &pos, SIZE_MAX, &p);
+	(void)purge_cool(a, p.epoch, SIZE_MAX, true);
+	return balance_dirty(a_load_rlx(&a->balance)) + (waiting >> PAGE_GRANULE_SHIFT);
 }
 
 /*
@@ -135,6 +126,7 @@ static void janitor_main(void *arg)
 
 	/* At birth of the arena who started us may not have come so far yet. */
 	(void)page_init();
+	cost_measure(a);
 	/* There is one at a time: what is claimed now is a dead one's. */
 	claim_recover(a, a_load_rlx(&a->janitor.claim));
 	a_add_rlx(&a->janitor.generation, 1);

@@ -95,7 +95,7 @@ static bool may_move(struct arena *a, size_t n)
  */
 static size_t piece_at(const struct arena *a, size_t pos, size_t most)
 {
-	uint8_t first = stamp_get(a, pos) & STAMP_MOVED;
+	uint16_t first = stamp_get(a, pos) & STAMP_MOVED;
 	size_t n = 1;
 
 	while (n < most && (stamp_get(a, pos + n) & STAMP_MOVED) == first &&

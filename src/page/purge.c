@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Giving back: free granules whose pages nobody has asked for in a while return to the kernel,
- * while their addresses stay committed.
+ * while their addresses stay committed. First whole chunks go cold: the kernel may take the pages
+ * when it needs some, and who uses them before pays nearly nothing (cost.c tells after what time).
+ * After the decay all pages are dropped.
  *
  * A purge takes a chunk of at most 2 MiB out of the bitmap, so that nobody can be using it, has the
  * kernel drop the pages, and puts it back as zero. Whoever is stopped in between costs that chunk.
  * Any number of threads may purge beside each other and beside everything else.
  *
- * Ages are counted in epochs, a quarter of a second or more. A stamp has room for 63 epochs, then
+ * Ages are counted in epochs, a quarter of a second or more. A stamp has room for 4095 epochs, then
  * ages wrap round: memory that nobody looked at for so long may seem young and stay for one more
  * decay.
  */
@@ -21,34 +23,48 @@ enum {
 	 */
 	TICK_GRANULES_SHARE = ARENA_CHUNK_GRANULES,
 	TICK_SHARE_SHIFT = 20,
+	/* 17 s: after the kernel would not have pages for taking (locked memory, an old kernel). */
+	COLD_RETRY_EPOCHS = 64,
 };
 
-/* What a purge looks for. */
-struct purge {
-	int64_t epoch;
-	bool everything;
-};
-
-/* Whether a free granule with this stamp is to be given back. */
-static bool is_due(const struct arena *a, const struct purge *p, uint8_t stamp)
+/* Whether a free granule with this stamp is what the purge looks for. */
+static bool is_due(const struct purge *p, uint16_t stamp)
 {
 	unsigned freed = stamp & STAMP_EPOCH;
-	unsigned age;
 
-	if (!freed)
+	if (!freed || (p->to_cold && (stamp & STAMP_COLD)) ||
+		(p->only_cold && !(stamp & STAMP_COLD)))
 		return false;
-	age = (purge_stamp(p->epoch) + STAMP_EPOCHS - freed) % STAMP_EPOCHS;
-	return p->everything || age >= a->decay_epochs;
+	return (purge_stamp(p->epoch) + STAMP_EPOCHS - freed) % STAMP_EPOCHS >= p->age;
 }
 
-/* How many granules from pos on are due without a gap, `most` at most. */
-static size_t due_run(const struct arena *a, const struct purge *p, size_t pos, size_t most)
+/* How many granules from pos on are due without a gap, `most` at most; huge pages count as such. */
+static size_t due_run(const struct arena *a, const struct purge *p, size_t pos, size_t most,
+	uint16_t huge)
 {
 	size_t n = 0;
 
-	while (n < most && is_due(a, p, stamp_get(a, pos + n)))
+	while (n < most) {
+		uint16_t stamp = stamp_get(a, pos + n);
+		if ((stamp & STAMP_HUGE) != huge || !is_due(p, stamp))
+			break;
 		n++;
+	}
 	return n;
+}
+
+/*
+ * How many of the free granules [pos, end) are to be taken together, a chunk at most; 0: not this
+ * one. A huge page goes as a whole or not at all: of its part the kernel would free nothing.
+ */
+static size_t due_chunk(const struct arena *a, const struct purge *p, size_t pos, size_t end)
+{
+	const uint16_t huge = stamp_get(a, pos) & STAMP_HUGE;
+	const size_t n = due_run(a, p, pos, min_size(end - pos, ARENA_CHUNK_GRANULES), huge);
+
+	if (huge && (pos % ARENA_CHUNK_GRANULES || n < ARENA_CHUNK_GRANULES))
+		return 0;
+	return n < p->least ? 0 : n;
 }
 
 /* Tells which chunk is in work, for who must put it back when the janitor is killed. */
@@ -61,62 +77,81 @@ static void claim_set(struct janitor *j, size_t pos, size_t n)
 }
 
 /* Has the kernel drop the pages of granules that the caller holds; returns how many were dirty. */
-static size_t drop(struct arena *a, size_t pos, size_t n, uint8_t now)
+static size_t drop(struct arena *a, size_t pos, size_t n, uint16_t now)
 {
-	uint8_t left = os_decommit(arena_address(a, pos), n << PAGE_GRANULE_SHIFT) ? now : 0;
+	const bool refused = os_decommit(arena_address(a, pos), n << PAGE_GRANULE_SHIFT) != 0;
+	const uint16_t gone = STAMP_EPOCH | STAMP_COLD | STAMP_HUGE;
 	size_t dropped = 0;
+	size_t cold = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		uint8_t stamp = stamp_get(a, pos + i);
-		dropped += !left && (stamp & STAMP_EPOCH);
+		uint16_t stamp = stamp_get(a, pos + i);
+		dropped += !refused && (stamp & STAMP_EPOCH);
+		cold += !refused && (stamp & STAMP_COLD);
 		/* Locked memory cannot be given back: it is tried again after another decay. */
-		if (!left || (stamp & STAMP_EPOCH))
-			stamp_set(a, pos + i, (uint8_t)(stamp & ~STAMP_EPOCH) | left);
+		if (!refused)
+			stamp_set(a, pos + i, stamp & (uint16_t)~gone);
+		else if (stamp & STAMP_EPOCH)
+			stamp_set(a, pos + i, (uint16_t)(stamp & ~STAMP_EPOCH) | now);
 	}
+	if (cold)
+		a_sub_rlx(&a->cold, cold);
+	a_sub_rlx(&a->balance, (uint64_t)dropped << 32);
+	a_add_rlx(&a->purged, dropped);
 	return dropped;
 }
 
-/* Gives back the due granules at pos, as many as it can take; returns how many it gave back. */
-static size_t purge_chunk(struct arena *a, const struct purge *p, size_t pos, size_t n,
-	bool is_janitor)
+/* Lets the kernel take the pages of granules that the caller holds; returns how many. */
+static size_t cool(struct arena *a, size_t pos, size_t n, int64_t epoch)
 {
-	size_t dropped = 0;
+	if (os_lazyfree(arena_address(a, pos), n << PAGE_GRANULE_SHIFT)) {
+		/* Locked, or an old kernel: not tried again for a while. */
+		a_store_rlx(&a->cold_retry, epoch + COLD_RETRY_EPOCHS);
+		return 0;
+	}
+	for (size_t i = 0; i < n; i++)
+		stamp_set(a, pos + i, stamp_get(a, pos + i) | STAMP_COLD);
+	a_add_rlx(&a->cold, n);
+	return n;
+}
+
+/* Takes the due granules at pos and gives them back; returns how many it gave back. */
+static size_t purge_chunk(struct arena *a, const struct purge *p, size_t pos, size_t n)
+{
+	size_t given = 0;
 
 	if (!bitmap_take_at(&a->map, pos, n))
 		return 0;
-	if (is_janitor)
+	if (p->is_janitor)
 		claim_set(&a->janitor, pos, n);
 	/* They may have been used and freed again since their stamps were read. */
-	if (due_run(a, p, pos, n) == n)
-		dropped = drop(a, pos, n, purge_stamp(p->epoch));
-	a_sub_rlx(&a->balance, (uint64_t)dropped << 32);
-	a_add_rlx(&a->purged, dropped);
+	if (due_chunk(a, p, pos, pos + n) == n)
+		given = p->to_cold ? cool(a, pos, n, p->epoch)
+				   : drop(a, pos, n, purge_stamp(p->epoch));
 	/* Before the chunk is put back, lest it be put back twice. */
-	if (is_janitor)
+	if (p->is_janitor)
 		a_store_rlx(&a->janitor.claim, 0);
 	if (!bitmap_put(&a->map, pos, n))
 		os_fatal("allod: corrupted page map\n");
-	return dropped;
+	return given;
 }
 
-size_t purge_some(struct arena *a, size_t *pos, size_t budget, int64_t epoch, bool everything,
-	bool is_janitor)
+size_t purge_some(struct arena *a, size_t *pos, size_t budget, const struct purge *p)
 {
-	const struct purge p = { .epoch = epoch, .everything = everything };
 	size_t frontier = arena_frontier(a);
 	size_t total = 0;
 	size_t run = 0;
 	size_t at = *pos;
 
+	if (p->to_cold && p->epoch < a_load_rlx(&a->cold_retry))
+		budget = 0;
 	while (total < budget &&
 		(at = bitmap_next_free(&a->map, at, frontier, &run)) != BITMAP_NONE) {
 		size_t end = at + run;
 		while (at < end && total < budget) {
-			size_t most =
-				end - at < ARENA_CHUNK_GRANULES ? end - at : ARENA_CHUNK_GRANULES;
-			size_t n = due_run(a, &p, at, most);
+			size_t n = due_chunk(a, p, at, end);
 			if (n)
-				total += purge_chunk(a, &p, at, n, is_janitor);
+				total += purge_chunk(a, p, at, n);
 			at += n ? n : 1;
 		}
 	}
@@ -124,15 +159,73 @@ size_t purge_some(struct arena *a, size_t *pos, size_t budget, int64_t epoch, bo
 	return total;
 }
 
-size_t page_trim(void)
+size_t purge_cool(struct arena *a, int64_t epoch, size_t budget, bool is_janitor)
 {
-	struct arena *a = arena_get();
+	const unsigned age = a_load_rlx(&a->cold_epochs);
+	const struct purge p = { .epoch = epoch,
+		.age = age,
+		.least = ARENA_CHUNK_GRANULES,
+		.to_cold = true,
+		.is_janitor = is_janitor };
 	size_t pos = 0;
 
+	return age ? purge_some(a, &pos, budget, &p) : 0;
+}
+
+void page_huge_set(char *base, size_t granules)
+{
+	struct arena *a = arena_get();
+	size_t pos;
+
+	if (!a || !arena_position(a, base, &pos))
+		return;
+	ASSERT(pos % ARENA_CHUNK_GRANULES == 0 && granules % ARENA_CHUNK_GRANULES == 0);
+	a_store_rlx(&a->has_huge, true);
+	for (size_t i = 0; i < granules; i++)
+		stamp_set(a, pos + i, stamp_get(a, pos + i) | STAMP_HUGE);
+}
+
+/* What there is without regard to its age; returns bytes. */
+static size_t trim_some(struct arena *a, bool to_cold, bool only_cold)
+{
+	const struct purge p = {
+		.epoch = purge_now(a), .to_cold = to_cold, .only_cold = only_cold
+	};
+	size_t pos = 0;
+
+	return purge_some(a, &pos, SIZE_MAX, &p) << PAGE_GRANULE_SHIFT;
+}
+
+/* What is due by its age; returns bytes. */
+static size_t trim_due(struct arena *a)
+{
+	const struct purge p = { .epoch = purge_now(a), .age = a->decay_epochs };
+	size_t pos = 0;
+	size_t n = purge_some(a, &pos, SIZE_MAX, &p);
+
+	return (n + purge_cool(a, p.epoch, SIZE_MAX, false)) << PAGE_GRANULE_SHIFT;
+}
+
+size_t page_trim_by(unsigned severity)
+{
+	struct arena *a = arena_get();
+	size_t bytes = keepers_trim(severity);
+
 	if (!a || !a->granules)
-		return 0;
+		return bytes;
 	background_recover(a);
-	return purge_some(a, &pos, SIZE_MAX, purge_now(a), true, false) << PAGE_GRANULE_SHIFT;
+	if (severity == 0)
+		return bytes + trim_due(a);
+	if (severity >= 3)
+		return bytes + trim_some(a, false, false);
+	if (severity == 2)
+		bytes += trim_some(a, false, true);
+	return bytes + trim_some(a, true, false);
+}
+
+size_t page_trim(void)
+{
+	return page_trim_by(3);
 }
 
 /*
@@ -155,6 +248,7 @@ static size_t tick_budget(struct arena *a, uint64_t now)
 /* One round of the ticks an epoch, spread over as many ticks as it takes. */
 static void tick_round(struct arena *a, int64_t epoch, size_t budget)
 {
+	const struct purge p = { .epoch = epoch, .age = a->decay_epochs };
 	uint64_t last = a_load_rlx(&a->purge_epoch);
 	size_t from = a_load_rlx(&a->purge_cursor);
 	size_t pos = from;
@@ -163,15 +257,17 @@ static void tick_round(struct arena *a, int64_t epoch, size_t budget)
 	/* Whoever sets the epoch does the work; others have nothing to do meanwhile. */
 	if (last == (uint64_t)epoch || !a_cas_strong_rlx(&a->purge_epoch, &last, (uint64_t)epoch))
 		return;
-	given = purge_some(a, &pos, budget, epoch, false, false);
+	given = purge_some(a, &pos, budget, &p);
 	/* What lies before the place where an earlier round was left has become due since. */
 	if (!pos && from && given < budget) {
 		from = 0;
-		(void)purge_some(a, &pos, budget - given, epoch, false, false);
+		(void)purge_some(a, &pos, budget - given, &p);
 	}
 	a_store_rlx(&a->purge_cursor, pos);
 	if (pos || from)
 		a_store_rlx(&a->purge_epoch, last);
+	else
+		(void)purge_cool(a, epoch, budget, false);
 }
 
 void purge_watch(struct arena *a, int64_t epoch)
@@ -197,7 +293,9 @@ void page_tick(void)
 	budget = tick_budget(a, now);
 	if (a_load_rlx(&a->purge_epoch) == (uint64_t)epoch)
 		return;
-	if (!background_fresh(a, epoch))
+	if (!background_fresh(a, epoch)) {
+		cost_measure(a);
 		tick_round(a, epoch, budget);
+	}
 	purge_watch(a, epoch);
 }

@@ -67,10 +67,16 @@ void run_note_peak(struct arena *a, uint64_t balance)
 bool run_account_take(struct arena *a, size_t pos, size_t n)
 {
 	uint64_t dirty = 0;
+	uint64_t cold = 0;
 	uint64_t change;
 
-	for (size_t i = 0; i < n; i++)
-		dirty += (stamp_get(a, pos + i) & STAMP_EPOCH) != 0;
+	for (size_t i = 0; i < n; i++) {
+		uint16_t stamp = stamp_get(a, pos + i);
+		dirty += (stamp & STAMP_EPOCH) != 0;
+		cold += (stamp & STAMP_COLD) != 0;
+	}
+	if (cold)
+		a_sub_rlx(&a->cold, cold);
 	change = n - (dirty << 32);
 	run_note_peak(a, a_add_rlx(&a->balance, change) + change);
 	return !dirty;
@@ -84,14 +90,25 @@ void run_put(struct arena *a, size_t pos, size_t n, size_t dirty)
 	hints_lower(a, pos);
 }
 
+/* Stamps granules of which some may be parts of huge pages. */
+static __attribute__((noinline)) void stamp_huge(struct arena *a, size_t pos, size_t n,
+	uint16_t stamp)
+{
+	for (size_t i = 0; i < n; i++)
+		stamp_set(a, pos + i, stamp | (stamp_get(a, pos + i) & STAMP_HUGE));
+}
+
 /* Gives granules none of which was moved in. */
 static void give_plain(struct arena *a, size_t pos, size_t n)
 {
 	int64_t epoch = purge_now(a);
-	uint8_t stamp = purge_stamp(epoch);
+	uint16_t stamp = purge_stamp(epoch);
 
-	for (size_t i = 0; i < n; i++)
-		stamp_set(a, pos + i, stamp);
+	if (__builtin_expect(a_load_rlx(&a->has_huge), 0))
+		stamp_huge(a, pos, n, stamp);
+	else
+		for (size_t i = 0; i < n; i++)
+			stamp_set(a, pos + i, stamp);
 	run_put(a, pos, n, n);
 	if (balance_dirty(a_load_rlx(&a->balance)) >= BACKGROUND_DIRTY_GRANULES &&
 		!background_fresh(a, epoch)) {
@@ -103,7 +120,7 @@ static void give_plain(struct arena *a, size_t pos, size_t n)
 /* How many granules from pos on, of n, are like the first: all moved in, or none. */
 static size_t like_first(const struct arena *a, size_t pos, size_t n)
 {
-	uint8_t first = stamp_get(a, pos) & STAMP_MOVED;
+	uint16_t first = stamp_get(a, pos) & STAMP_MOVED;
 	size_t i = 1;
 
 	while (i < n && (stamp_get(a, pos + i) & STAMP_MOVED) == first)

@@ -28,6 +28,8 @@ void page_stats(struct page_stats *ret_stats)
 		.used_bytes = (balance_used(balance) + direct) << PAGE_GRANULE_SHIFT,
 		.used_peak_bytes = a_load_rlx(&a->peak) << PAGE_GRANULE_SHIFT,
 		.dirty_bytes = balance_dirty(balance) << PAGE_GRANULE_SHIFT,
+		.cold_bytes = a_load_rlx(&a->cold) << PAGE_GRANULE_SHIFT,
+		.kept_bytes = keepers_warm(),
 		.purged_bytes = a_load_rlx(&a->purged) << PAGE_GRANULE_SHIFT,
 		.lost_bytes = a_load_rlx(&a->lost) << PAGE_GRANULE_SHIFT,
 		.direct_bytes = direct << PAGE_GRANULE_SHIFT,
@@ -84,6 +86,7 @@ bool page_check(void)
 	uint64_t free = 0;
 	uint64_t dirty = 0;
 	uint64_t heads = 0;
+	uint64_t cold = 0;
 
 	if (!a || !a->granules)
 		return true;
@@ -93,9 +96,11 @@ bool page_check(void)
 		bool is_free = bitmap_is_free(&a->map, i);
 		free += is_free;
 		dirty += is_free && (stamp_get(a, i) & STAMP_EPOCH);
+		cold += is_free && (stamp_get(a, i) & STAMP_COLD);
 		heads += (stamp_get(a, i) & STAMP_HEAD) != 0;
 	}
 	return free + balance_used(balance) + a_load_rlx(&a->skipped) == frontier &&
 		free == bitmap_free_count(&a->map) && dirty == balance_dirty(balance) &&
-		heads == a_load_rlx(&a->moved) && bitmap_check(&a->map);
+		heads == a_load_rlx(&a->moved) && cold == a_load_rlx(&a->cold) &&
+		bitmap_check(&a->map);
 }

@@ -15,6 +15,9 @@ enum {
 	FAKE_UNIT = RESERVE_UNIT_GRANULES,
 	FAKE_UNITS = 4,
 	FAKE_SLOT_STEPS = 2,
+	/* It is always the same moment. */
+	FAKE_EPOCH = 4096,
+	FAKE_EPOCH_SHIFT = 28,
 };
 
 extern struct arena fake_arena;

@@ -138,9 +138,9 @@ int os_barrier(void)
 	return 0;
 }
 
-void page_round_hook_set(bool (*step)(size_t *ret_waiting))
+void page_keeper_add(const struct page_keeper *keeper)
 {
-	(void)step;
+	(void)keeper;
 }
 
 bool page_round_ends(void)

@@ -294,15 +294,19 @@ static void set_up_dirty(void)
 	(void)bitmap_put(&a->map, 0, DIRTY);
 }
 
+static const struct purge due = { .epoch = FAKE_EPOCH, .age = 2, .is_janitor = true };
+
 /* The janitor goes round once; the others put back what it had if it is gone, and purge. */
 static void run_janitor(int t)
 {
 	size_t pos = 0;
 
 	if (t == 0)
-		(void)purge_some(&fake_arena, &pos, SIZE_MAX, purge_now(&fake_arena), false, true);
-	else
+		(void)purge_some(&fake_arena, &pos, SIZE_MAX, &due);
+	else if (t == 1)
 		(void)page_trim();
+	else
+		(void)page_trim_by(1);
 }
 
 static void set_up_killed(void)
@@ -319,7 +323,7 @@ static void run_killed(int t)
 	if (t == 1)
 		background_recover(&fake_arena);
 	else if (!setjmp(fake_killed))
-		(void)purge_some(&fake_arena, &pos, SIZE_MAX, purge_now(&fake_arena), false, true);
+		(void)purge_some(&fake_arena, &pos, SIZE_MAX, &due);
 }
 
 /* Put back once, and as dirty as it was. */
@@ -348,14 +352,19 @@ static void finish_claims(void)
 {
 	struct arena *a = &fake_arena;
 	size_t dirty = 0;
+	size_t cold = 0;
 
 	background_recover(a);
 	EXPLORE_CHECK(a_load_rlx(&a->janitor.claim) == 0);
 	finish();
-	for (size_t i = 0; i < DIRTY; i++)
+	for (size_t i = 0; i < DIRTY; i++) {
 		dirty += bitmap_is_free(&a->map, i) && (stamp_get(a, i) & STAMP_EPOCH);
-	if (!somebody_is_stopped())
-		EXPLORE_CHECK(balance_dirty(a_load_rlx(&a->balance)) == dirty);
+		cold += bitmap_is_free(&a->map, i) && (stamp_get(a, i) & STAMP_COLD);
+	}
+	if (somebody_is_stopped())
+		return;
+	EXPLORE_CHECK(balance_dirty(a_load_rlx(&a->balance)) == dirty);
+	EXPLORE_CHECK(a_load_rlx(&a->cold) == cold);
 }
 
 static const struct explore_scenario claims[] = {

@@ -51,6 +51,8 @@ static void start(enum option_background background, uint64_t decay_ms)
 	options.background = background;
 	options.decay_ms = decay_ms;
 	CHECK_EQ(page_init(), 0);
+	/* Nothing is measured, so nothing goes cold by its age: start_cold(). */
+	a_store_rlx(&arena_get()->cost_state, 1);
 }
 
 TEST(ticks_give_back_after_the_decay)
@@ -428,4 +430,239 @@ TEST(thread_that_started_the_janitor_cleans_up_when_it_ends)
 	arena_get()->janitor.task.owner_mark = mine;
 	page_thread_exit();
 	CHECK_EQ(stats().dirty_bytes, 0);
+}
+
+/* ---- Going cold ---- */
+
+/* What cost.c measures: before and after each part of a round, and before a round. */
+static void start_cold(uint64_t decay_ms, uint64_t cold_ns, uint64_t gone_ns)
+{
+	static uint64_t steps[4];
+
+	/* Looks at the clock: at the beginning; and for each round whether there is time, and three. */
+	steps[0] = gone_ns;
+	steps[3] = cold_ns;
+	start(OPTION_BACKGROUND_OFF, decay_ms);
+	a_store_rlx(&arena_get()->cost_state, 0);
+	mock_fine_set(steps, 4);
+}
+
+static size_t cold(void)
+{
+	return stats().cold_bytes;
+}
+
+TEST(whole_chunks_go_cold_when_that_is_cheap)
+{
+	start_cold(8000, 1000, 10000);
+	dirty(100);
+	mock_clock_advance(SECOND_NS / 10);
+	tick();
+	CHECK_EQ(cold(), 0);
+	/* A tenth of the decay. */
+	mock_clock_advance(2 * SECOND_NS);
+	tick();
+	CHECK_EQ(cold(), 96 * PAGE_GRANULE_BYTES);
+	CHECK_EQ(stats().dirty_bytes, 100 * PAGE_GRANULE_BYTES);
+	/* Each chunk by one call, and two on the mapping that was measured. */
+	CHECK_EQ(mock_count(OS_CALL_LAZYFREE), 3 + 2);
+	CHECK(page_check());
+	mock_clock_advance(8 * SECOND_NS);
+	tick();
+	CHECK_EQ(cold(), 0);
+	CHECK_EQ(stats().dirty_bytes, 0);
+	CHECK(page_check());
+}
+
+TEST(nothing_goes_cold_when_that_is_dear)
+{
+	start_cold(8000, 1000, 1900);
+	dirty(100);
+	mock_clock_advance(6 * SECOND_NS);
+	tick();
+	CHECK_EQ(cold(), 0);
+	CHECK_EQ(stats().dirty_bytes, 100 * PAGE_GRANULE_BYTES);
+}
+
+TEST(a_short_decay_leaves_no_time_to_go_cold)
+{
+	start_cold(1, 1000, 10000);
+	dirty(100);
+	mock_clock_advance(SECOND_NS / 3);
+	tick();
+	CHECK_EQ(cold(), 0);
+}
+
+TEST(costs_are_measured_once)
+{
+	unsigned calls;
+
+	start_cold(500, 1000, 10000);
+	dirty(100);
+	mock_clock_advance(SECOND_NS / 3);
+	tick();
+	calls = mock_count(OS_CALL_MAP);
+	CHECK_EQ(a_load_rlx(&arena_get()->cost_cold_ns) + a_load_rlx(&arena_get()->cost_gone_ns),
+		11000);
+	dirty(100);
+	mock_clock_advance(5 * SECOND_NS);
+	tick();
+	CHECK_EQ(mock_count(OS_CALL_MAP), calls);
+}
+
+/* A slow host: the clock passes the bound in the first round. */
+TEST(measuring_ends_early_on_a_slow_host)
+{
+	start_cold(500, 2000000, 9000000);
+	dirty(100);
+	mock_clock_advance(SECOND_NS / 3);
+	tick();
+	CHECK(mock_count(OS_CALL_LAZYFREE) <= 1);
+}
+
+TEST(what_measuring_needs_may_fail)
+{
+	static const enum os_call kinds[] = { OS_CALL_MAP, OS_CALL_LAZYFREE, OS_CALL_DECOMMIT,
+		OS_CALL_UNMAP, OS_CALL_HUGE };
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		start_cold(8000, 1000, 10000);
+		a_store_rlx(&arena_get()->cost_state, 0);
+		a_store_rlx(&arena_get()->cold_epochs, 0);
+		dirty(100);
+		mock_fail(kinds[i], 1, EINVAL);
+		mock_clock_advance(SECOND_NS / 3);
+		tick();
+		mock_clock_advance(20 * SECOND_NS);
+		tick();
+		CHECK_EQ(stats().dirty_bytes, 0);
+		CHECK(page_check());
+	}
+}
+
+TEST(cold_memory_is_used_again)
+{
+	struct page_run run;
+
+	start(OPTION_BACKGROUND_OFF, 500);
+	dirty(64);
+	CHECK_EQ(page_trim_by(1), 64 * PAGE_GRANULE_BYTES);
+	CHECK_EQ(cold(), 64 * PAGE_GRANULE_BYTES);
+	CHECK_EQ(page_alloc(40, 0, &run), 0);
+	CHECK(!run.zeroed);
+	CHECK_EQ(cold(), 24 * PAGE_GRANULE_BYTES);
+	memset(run.base, 7, 40 << PAGE_GRANULE_SHIFT);
+	page_free(run.base, 40);
+	/* It is warm again. */
+	CHECK_EQ(cold(), 24 * PAGE_GRANULE_BYTES);
+	CHECK_EQ(stats().dirty_bytes, 64 * PAGE_GRANULE_BYTES);
+	CHECK(page_check());
+}
+
+TEST(trim_by_severity)
+{
+	start(OPTION_BACKGROUND_OFF, 500);
+	dirty(100);
+	CHECK_EQ(page_trim_by(0), 0);
+	CHECK_EQ(page_trim_by(1), 100 * PAGE_GRANULE_BYTES);
+	CHECK_EQ(page_trim_by(1), 0);
+	CHECK_EQ(mock_count(OS_CALL_DECOMMIT), 0);
+	CHECK_EQ(stats().dirty_bytes, 100 * PAGE_GRANULE_BYTES);
+	dirty(50);
+	/* 50 are cold and go back; those that were used since go cold. */
+	CHECK_EQ(page_trim_by(2), 100 * PAGE_GRANULE_BYTES);
+	CHECK_EQ(cold(), 50 * PAGE_GRANULE_BYTES);
+	CHECK_EQ(stats().dirty_bytes, 50 * PAGE_GRANULE_BYTES);
+	CHECK_EQ(page_trim_by(3), 50 * PAGE_GRANULE_BYTES);
+	CHECK_EQ(stats().dirty_bytes, 0);
+	CHECK(page_check());
+	dirty(100);
+	mock_clock_advance(2 * SECOND_NS);
+	CHECK_EQ(page_trim_by(0), 100 * PAGE_GRANULE_BYTES);
+}
+
+TEST(cold_refused_is_not_tried_all_the_time)
+{
+	start(OPTION_BACKGROUND_OFF, 500);
+	dirty(100);
+	mock_fail_all_after(OS_CALL_LAZYFREE, 0);
+	CHECK_EQ(page_trim_by(1), 0);
+	CHECK_EQ(page_trim_by(1), 0);
+	CHECK(mock_count(OS_CALL_LAZYFREE) <= 4);
+	CHECK(page_check());
+	CHECK_EQ(page_trim_by(3), 100 * PAGE_GRANULE_BYTES);
+}
+
+TEST(huge_pages_go_back_whole_or_not_at_all)
+{
+	struct page_run front;
+	struct page_run run;
+	struct page_run part;
+
+	start(OPTION_BACKGROUND_OFF, 500);
+	CHECK_EQ(page_alloc(32, 0, &front), 0);
+	CHECK_EQ(page_alloc(64, 2 * MIB, &run), 0);
+	memset(run.base, 1, 64 << PAGE_GRANULE_SHIFT);
+	page_huge_set(run.base, 64);
+	page_free(run.base, 64);
+	CHECK_EQ(page_alloc(1, 0, &part), 0);
+	CHECK_EQ((uintptr_t)part.base, (uintptr_t)run.base);
+	/* The second chunk goes; the first has a granule in use. */
+	CHECK_EQ(page_trim_by(1), 32 * PAGE_GRANULE_BYTES);
+	CHECK_EQ(page_trim(), 32 * PAGE_GRANULE_BYTES);
+	CHECK_EQ(stats().dirty_bytes, 31 * PAGE_GRANULE_BYTES);
+	page_free(part.base, 1);
+	CHECK_EQ(page_trim(), 32 * PAGE_GRANULE_BYTES);
+	CHECK(page_check());
+	/* What comes there next is made of ordinary pages. */
+	CHECK_EQ(page_alloc(64, 2 * MIB, &run), 0);
+	CHECK(run.zeroed);
+	page_free(run.base, 64);
+	CHECK_EQ(page_alloc(1, 0, &part), 0);
+	CHECK_EQ(page_trim(), 63 * PAGE_GRANULE_BYTES);
+}
+
+/* ---- Keepers ---- */
+
+static unsigned steps_done;
+static unsigned trims_done;
+static unsigned trim_severity;
+
+static bool keeper_step(size_t *ret_waiting)
+{
+	*ret_waiting += 100 * MIB;
+	return ++steps_done % 3 != 0;
+}
+
+static size_t keeper_warm(void)
+{
+	return 5 * MIB;
+}
+
+static size_t keeper_trim(unsigned severity)
+{
+	trims_done++;
+	trim_severity = severity;
+	return 7 * MIB;
+}
+
+TEST(several_keepers_have_their_part)
+{
+	static const struct page_keeper one = { .step = keeper_step };
+	static const struct page_keeper two = { .warm = keeper_warm, .trim = keeper_trim };
+	static const struct page_keeper three = { .step = keeper_step, .warm = keeper_warm };
+
+	page_keeper_add(&one);
+	page_keeper_add(&two);
+	page_keeper_add(&one);
+	page_keeper_add(&three);
+	start(OPTION_BACKGROUND_AUTO, 500);
+	CHECK_EQ(stats().kept_bytes, 10 * MIB);
+	CHECK_EQ(page_trim_by(2), 7 * MIB);
+	CHECK_EQ(trims_done, 1);
+	CHECK_EQ(trim_severity, 2);
+	dirty(200);
+	/* The first round is without steps; each of two more has three steps of each. */
+	mock_task_run(&arena_get()->janitor.task, 2);
+	CHECK_EQ(steps_done, 12);
 }

@@ -27,6 +27,14 @@ uint64_t os_linux_now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec + 1;
 }
 
+uint64_t os_linux_fine_ns(void)
+{
+	struct timespec now = { 0 };
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 int os_thread_id(void)
 {
 	return (int)os_syscall1(SYS_gettid, 0);

@@ -110,6 +110,11 @@ uint64_t os_now_ns(void)
 	return os_linux_now_ns();
 }
 
+uint64_t os_fine_ns(void)
+{
+	return os_linux_fine_ns();
+}
+
 void os_write(int fd, const char *text, size_t bytes)
 {
 	os_linux_write(fd, text, bytes);

@@ -31,6 +31,7 @@ int os_linux_name(void *base, size_t bytes, const char *name);
 int os_linux_wipe_on_fork(void *base, size_t bytes);
 
 uint64_t os_linux_now_ns(void);
+uint64_t os_linux_fine_ns(void);
 void os_linux_write(int fd, const char *text, size_t bytes);
 _Noreturn void os_linux_fatal(const char *line);
 const char *os_linux_env(const char *name);

@@ -32,6 +32,10 @@ static struct script scripts[OS_CALL_KINDS];
 static struct mock_record records[records_max];
 static _Atomic(uint32_t) records_used;
 static _Atomic(uint64_t) clock_ns = 1000000000;
+static const uint64_t *fine_steps; /* const while calls are made */
+static size_t fine_count;
+static _Atomic(uint64_t) fine_ns; /* what the steps add up to so far */
+static _Atomic(uint64_t) fine_calls;
 static struct pair variables[pairs_max];
 static struct pair files[pairs_max];
 static char written[written_max]; /* each writer fills the part it claimed */
@@ -84,6 +88,7 @@ void mock_reset(void)
 	a_store_rlx(&written_used, 0);
 	a_store_rlx(&records_used, 0);
 	fatal_env = NULL;
+	mock_fine_set(NULL, 0);
 	mock_clock_set(1000000000);
 	os_linux_facts_gather(mock_facts());
 }
@@ -149,6 +154,23 @@ void mock_clock_advance(uint64_t ns)
 uint64_t os_now_ns(void)
 {
 	return a_load_rlx(&clock_ns);
+}
+
+void mock_fine_set(const uint64_t *steps, size_t count)
+{
+	fine_steps = steps;
+	fine_count = count;
+	a_store_rlx(&fine_ns, 0);
+	a_store_rlx(&fine_calls, 0);
+}
+
+uint64_t os_fine_ns(void)
+{
+	uint64_t step = 0;
+
+	if (fine_count)
+		step = fine_steps[a_add_rlx(&fine_calls, 1) % fine_count];
+	return os_now_ns() + a_add_rlx(&fine_ns, step) + step;
 }
 
 static struct pair *pair_find(struct pair *pairs, const char *name)

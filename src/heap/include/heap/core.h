@@ -50,7 +50,7 @@ bool heap_seize_idle(const struct heap *self);
 size_t heap_scavenge(struct heap *heap);
 /* A step of the round that does so with what nobody has used for a while. */
 void heap_scavenge_tick(struct heap *heap);
-/* The same in the janitor, for page_round_hook_set(). */
+/* The same in the janitor, as a keeper's step; see page.h. */
 bool heap_scavenge_in_janitor(size_t *ret_waiting);
 
 /* listed.c: the stacks of slabs that have blocks to take. */

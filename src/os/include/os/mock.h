@@ -69,6 +69,13 @@ size_t mock_calls(const struct mock_record **ret_records);
 void mock_clock_set(uint64_t ns);
 void mock_clock_advance(uint64_t ns);
 
+/*
+ * os_fine_ns() gives the virtual clock, and behind it what these steps add up to: each call adds the
+ * next of them, the first again after the last. The array is the caller's, kept by address; NULL,
+ * 0: none.
+ */
+void mock_fine_set(const uint64_t *steps, size_t count);
+
 /* The facts, to be changed at will; mock_reset() gives back those of the machine. */
 struct os_facts *mock_facts(void);
 

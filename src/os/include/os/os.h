@@ -162,6 +162,9 @@ void os_barrier_register(void);
 /* Monotonic time, some milliseconds coarse, cheap (no system call). Never 0. */
 uint64_t os_now_ns(void);
 
+/* Monotonic time to the nanosecond, for measuring; no system call as a rule. */
+uint64_t os_fine_ns(void);
+
 /* The kernel's id of the calling thread, and of the process; neither cached nor fooled by fork. */
 int os_thread_id(void);
 int os_pid(void);

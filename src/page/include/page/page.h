@@ -67,6 +67,8 @@ struct page_stats {
 	size_t used_bytes;     /* handed out, direct runs included */
 	size_t used_peak_bytes;  /* highest used_bytes so far */
 	size_t dirty_bytes;      /* free, and still holding pages */
+	size_t cold_bytes;       /* of dirty_bytes: the kernel may take the pages */
+	size_t kept_bytes;       /* free and warm in the keeping of layers above */
 	size_t purged_bytes;     /* given back to the kernel, sum over the life of the process */
 	size_t lost_bytes;       /* of used_bytes: addresses that the kernel made unusable */
 	size_t direct_bytes;     /* of used_bytes: mapped one by one */
@@ -119,6 +121,19 @@ int page_move(char *base, size_t old_granules, size_t new_granules, struct page_
 size_t page_trim(void);
 
 /*
+ * The same by severity; keepers take part. 0: what is due by its age. 1: all that is warm goes cold,
+ * so that the kernel may take it. 2: what is cold goes back, and the rest goes cold. 3: all goes
+ * back. Returns how many bytes went back or cold.
+ */
+size_t page_trim_by(unsigned severity);
+
+/*
+ * These granules, which the caller holds and which are whole 2 MiB, are backed by huge pages now:
+ * they go back as a whole or not at all. What is given back forgets it.
+ */
+void page_huge_set(char *base, size_t granules);
+
+/*
  * Called from slow paths: gives back what is due, unless the janitor does. Reads a coarse clock
  * when anything is dirty (6 ns), and does nothing else when nothing is due. The first call after a
  * pause gives back all that fell due in it, up to 2 MiB for each millisecond of the pause; in a
@@ -130,14 +145,29 @@ void page_tick(void);
 void page_stats(struct page_stats *ret_stats);
 
 /*
- * One round of the janitor has steps; the layer above may have it do a step of its own by `step`,
- * which returns whether it wants another one in this round, and adds to *ret_waiting the bytes that
- * it expects to give back later. It runs in the janitor: see os_task in os/os.h for what it may
- * call, and a few milliseconds at most. Once, before the first page_alloc() of another thread.
+ * A layer above that keeps free memory of its own, and has a part in giving it back. Members may be
+ * NULL.
+ *
+ * step: a step of a janitor's round. Returns whether it wants another one in this round, and adds
+ *       to *ret_waiting the bytes that it expects to give back later. It runs in the janitor: see
+ *       os_task in os/os.h for what it may call, and a few milliseconds at most.
+ * warm: how many bytes it keeps that are free and neither cold nor gone; a hint. Any thread.
+ * trim: page_trim_by() for what it keeps, or hands it to page_free(). Any thread, and the janitor.
  */
-void page_round_hook_set(bool (*step)(size_t *ret_waiting));
+struct page_keeper {
+	bool (*step)(size_t *ret_waiting);
+	size_t (*warm)(void);
+	size_t (*trim)(unsigned severity);
+};
 
-/* For such a step: it is to come to an end, for the janitor is about to be killed. */
+/*
+ * Enters a keeper, a constant, for the life of the process; a second time is no error. There is room
+ * for PAGE_KEEPERS. Before the first page_alloc() on its behalf.
+ */
+enum { PAGE_KEEPERS = 4 };
+void page_keeper_add(const struct page_keeper *keeper);
+
+/* For a keeper's step: it is to come to an end, for the janitor is about to be killed. */
 bool page_round_ends(void);
 
 /*
