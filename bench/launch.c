@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * launch [-n TIMES] [-p LIBRARY] [-e NAME=VALUE] [-r FD] [-o FILE] -- PROGRAM [ARGUMENT...]
+ * launch [-n TIMES] [-l SECONDS] [-p LIBRARY] [-e NAME=VALUE] [-r FD] [-o FILE] -- PROGRAM [ARGUMENT...]
  *
  * Starts a program TIMES times, one after the other, with LIBRARY preloaded, and prints a line
  * about each, into FILE if one is given: its exit status (or minus the signal), user and system CPU
@@ -9,7 +9,7 @@
  * It exists because the kernel counts the memory of the process that calls exec in the peak of what
  * is executed: started from an interpreter, every small program would seem to need as much as it.
  * So this one is small: it links nothing but libc. Descriptor FD becomes 3 in the program, for its
- * own results; a program that runs for a minute is ended.
+ * own results; a program that runs for SECONDS (60) is ended.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -20,9 +20,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { RESULT_FD = 3, LIMIT_S = 60 };
+enum { RESULT_FD = 3 };
 
 static volatile sig_atomic_t child;
+static unsigned limit_s = 60;
 
 static void on_alarm(int signal)
 {
@@ -69,7 +70,7 @@ static int run_once(char **argv, const char *library, int result_fd, FILE *lines
 		return 1;
 	}
 	child = pid;
-	alarm(LIMIT_S);
+	alarm(limit_s);
 	while (wait4(pid, &status, 0, &usage) != pid)
 		;
 	child = 0;
@@ -91,9 +92,10 @@ int main(int argc, char **argv)
 	FILE *lines;
 	int option;
 
-	while ((option = getopt(argc, argv, "+n:p:e:r:o:")) != -1) {
+	while ((option = getopt(argc, argv, "+n:l:p:e:r:o:")) != -1) {
 		switch (option) {
 		case 'n': times = atol(optarg); break;
+		case 'l': limit_s = (unsigned)atoi(optarg); break;
 		case 'p': library = optarg; break;
 		case 'e': putenv(optarg); break;
 		case 'o': output = optarg; break;

@@ -59,7 +59,8 @@ class Runner:
         """Starts a workload; finish() waits for it."""
         read_end, write_end = os.pipe()
         options = ["-r", str(write_end), "-n", str(times)]
-        for name, value in (env or {}).items() if subject.is_allod else ():
+        own = dict(env or {}) if subject.is_allod else {}
+        for name, value in {**own, **subject.env}.items():
             options += ["-e", "%s=%s" % (name, value)]
         command = self.command(subject, options) + [self.program(argv[0]), *argv[1:]]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

@@ -13,7 +13,8 @@ def parse(kind):
     parser = argparse.ArgumentParser(prog="dev bench " + kind.name, description=kind.description)
     parser.add_argument("--only", action="append", default=[], metavar="CASE",
                         help="only cases whose suite/name contains this (may be repeated)")
-    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each case (default: %d)" % kind.rounds)
+    parser.add_argument("--rounds", type=int, metavar="N",
+                        help="rounds of each case (default: %d)" % kind.rounds)
     parser.add_argument("--quick", action="store_true", help=kind.quick_help)
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=PATH",
                         help="one more allocator, a library to preload (may be repeated)")
@@ -39,5 +40,9 @@ def parse(kind):
 def machine():
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         model = re.search(r"model name\s*:\s*(.*)", file.read())
+    # Beyond a tenth of a processor, other programs were running: the times are not to be trusted.
+    load = os.getloadavg()[0]
+    busy = " (busy: compare ratios, not times)" if load > 0.1 * os.cpu_count() else ""
     return {"cpu": model.group(1) if model else platform.machine(), "cpus": str(os.cpu_count()),
-            "kernel": platform.release(), "libc": " ".join(platform.libc_ver())}
+            "kernel": platform.release(), "libc": " ".join(platform.libc_ver()),
+            "load at the start": "%.2f%s" % (load, busy)}

@@ -27,7 +27,7 @@ def made_up(**samples):
 
 def verdict(rule, limit, figures):
     target = targets.Target(LINE % (rule, limit))
-    return list(targets.RULES[rule](target, figures))[0]
+    return list(targets.RULES[target.rule](target, figures))[0]
 
 
 def best_is_chosen_on_odd_rounds():
@@ -53,6 +53,34 @@ def leanest_is_one_of_the_three_fastest():
         figures.add(KEY, "glibc", number, {"peak": 1})
     target = targets.Target(LINE.replace("cpu", "peak") % ("times-leanest", "1.1"))
     return list(targets.times_leanest(target, figures))[0].against == "against jemalloc"
+
+
+def at_least_so_many_times_faster():
+    figures = made_up(allod=[1, 1], allod_again=[1, 1], mmap=[90, 90], glibc=[3, 3])
+    fast = verdict("times-faster:mmap", "90", figures)
+    slow = verdict("times-faster:mmap", "91", figures)
+    return fast.figure == 90 and not fast.is_missed and slow.is_missed
+
+
+def faster_than_the_fastest_peer_of_odd_rounds():
+    """mmap is no peer, and mimalloc is fast in even rounds only."""
+    found = verdict("faster-than-fastest", "1.3", made_up(
+        allod=[2] * 4, allod_again=[2] * 4, mmap=[1] * 4, jemalloc=[3, 4] * 2,
+        mimalloc=[5, 1] * 2))
+    return found.against == "against jemalloc" and found.figure == 2 and not found.is_missed
+
+
+def what_grows_with_size_is_not_flat():
+    figures = made_up(allod=[2, 2])
+    figures.add((KEY[0], "other"), "allod", 1, {"cpu": 5})
+    found = verdict("flat", "2", figures)
+    return found.figure == 2.5 and found.is_missed
+
+
+def a_named_case_that_was_not_measured_is_listed():
+    target = targets.Target(LINE.replace("*", "made-up,gone,x-*") % ("at-most", "9"))
+    found = {v.case: v.figure for v in targets.at_most(target, made_up(allod=[1, 1]))}
+    return found == {"made-up": 1, "gone": None, "x-*": None}
 
 
 def not_measured_is_missed_in_a_whole_run():
@@ -103,7 +131,9 @@ def shipped_targets_are_understood():
 
 
 TESTS = (best_is_chosen_on_odd_rounds, miss_within_own_spread_does_not_count,
-         leanest_is_one_of_the_three_fastest, not_measured_is_missed_in_a_whole_run,
+         leanest_is_one_of_the_three_fastest, at_least_so_many_times_faster,
+         faster_than_the_fastest_peer_of_odd_rounds, what_grows_with_size_is_not_flat,
+         a_named_case_that_was_not_measured_is_listed, not_measured_is_missed_in_a_whole_run,
          a_program_may_measure_several_cases, figures_survive_their_file,
          waiting_is_no_call_of_the_allocators, shipped_targets_are_understood)
 

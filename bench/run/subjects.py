@@ -23,20 +23,25 @@ PEERS = (GLIBC,) + tuple(name for name, _, _ in PACKAGED)
 
 
 class Subject:
-    """An allocator: a library to preload, or None for the system's own."""
+    """An allocator: a library to preload, or None for the system's own. A word for the workloads
+    that need to be told what they measure, and environment of its own, may go with it."""
 
-    def __init__(self, name, library=None):
+    def __init__(self, name, library=None, word=None, env=None):
         self.name = name
         self.library = library
+        self.word = word
+        self.env = env or {}
 
     @property
     def is_allod(self):
         return self.name in (ALLOD, AGAIN)
 
 
-def packaged():
-    """The installed ones of the packaged peers; says which are missing."""
+def packaged(names=None):
+    """The installed ones of the packaged peers, or of those named; says which are missing."""
     for name, package, pattern in PACKAGED:
+        if names is not None and name not in names:
+            continue
         found = sorted(glob.glob(pattern))
         if found:
             yield Subject(name, found[-1])

@@ -28,12 +28,21 @@ class Progress:
             sys.stderr.flush()
 
 
+def span_ns(value):
+    for limit, divisor, name in ((1e3, 1, "ns"), (1e6, 1e3, "us"), (1e9, 1e6, "ms")):
+        if value < limit:
+            return "%.*f %s" % (0 if value >= 100 * divisor else 1, value / divisor, name)
+    return "%.2f s" % (value / 1e9)
+
+
 def amount(value, unit):
     """A figure as people read it, in at most 8 characters."""
     if value is None:
         return "-"
     if unit == "s":
         return "%.0f us" % (value * 1e6) if value < 0.01 else "%.0f ms" % (value * 1e3)
+    if unit == "ns":
+        return span_ns(value)
     if unit == "bytes":
         return "%.2f MiB" % (value / 2**20) if value < 10 * 2**20 else "%.0f MiB" % (value / 2**20)
     if unit == "count":

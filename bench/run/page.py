@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Measures blocks of pages: of allod, of the kernel and of malloc; see docs/performance.md."""
+import os
+import sys
+
+sys.dont_write_bytecode = True
+
+import page_cases  # noqa: E402
+import session  # noqa: E402
+import table  # noqa: E402
+from subjects import AGAIN, ALLOD, GLIBC, Subject, packaged  # noqa: E402
+
+KERNEL = ("mmap", "populate", "thp")
+
+
+class Page(session.Benchmark):
+    """The figures of N. Douglas, "User Mode Memory Page Allocation" (2011), and what goes beyond
+    them."""
+
+    name = "page"
+    description = ("Measures allod's page calls beside mmap() and the packaged allocators, as the "
+                   "paper did that they come from, in one run; prints tables and writes "
+                   "build/bench/page.jsonl.")
+    quick_help = "short rounds of most cases: at most 2 minutes"
+    suites = ("fault", "ring", "realloc", "swap", "batch", "heap-on-page", "pressure", "app")
+    quick_rounds = 2
+    units = {"cycle": "ns", "cycle_wall": "ns", "page": "ns", "call": "ns", "op": "ns",
+             "grow": "ns", "grow_wall": "ns", "move": "ns", "swap": "ns"}
+
+    @classmethod
+    def keys(cls):
+        return [case.key for case in page_cases.CASES]
+
+    def all_subjects(self):
+        """Those of blocks of pages. The packaged allocators are preloaded; a program that asks for
+        allod's page calls finds them in liballod.so, and malloc stays glibc's."""
+        library = os.path.join(session.BUILD, "liballod.so")
+        self.peers = list(packaged(page_cases.ALL))
+        return ([Subject(ALLOD, library, "page"), Subject(AGAIN, library, "page"),
+                 Subject("plain", library, "page"), Subject("copy", None, "copy"),
+                 Subject(GLIBC, None, "malloc")]
+                + [Subject(name, None, name) for name in KERNEL]
+                + [Subject(p.name, p.library, "malloc") for p in self.peers + self.args.peers])
+
+    def heaps(self):
+        """allod's malloc, with its pages and with mmap(), and the other ones."""
+        mmap = {"ALLOD_CONF": "page:mmap"}
+        return ([Subject(ALLOD, self.library, "malloc"), Subject(AGAIN, self.library, "malloc"),
+                 Subject("allod-mmap", self.library, "malloc", mmap),
+                 Subject(GLIBC, None, "malloc")]
+                + [Subject(p.name, p.library, "malloc") for p in self.peers + self.args.peers])
+
+    def subjects_of(self, case):
+        names = case.quick_names if self.args.quick else case.names
+        given = [p.name for p in self.args.peers] if GLIBC in names else []
+        everybody = self.subjects if case.kind == "page" else self.heaps()
+        return [s for s in everybody if s.name in names or s.name in given]
+
+    def run_case(self, case):
+        argv = case.quick if self.args.quick else case.argv
+
+        def run(subject):
+            word = case.words.get(subject.name, subject.word)
+            return self.runner.run([a.format(word=word) for a in argv], subject)[0]
+
+        self.run_rounds(case.key, run, self.subjects_of(case))
+
+    def run(self):
+        for case in page_cases.CASES:
+            if self.wanted(case.key) and (case.quick or not self.args.quick):
+                self.run_case(case)
+
+    @classmethod
+    def print_tables(cls, figures):
+        table.print_machine(figures)
+        for title, suite, metric in (
+                ("allocate, touch, free: CPU time", "fault", "cycle"),
+                ("allocate and free alone", "fault", "call"),
+                ("ring: mean of a free and an allocation, less an empty loop", "ring", "op"),
+                ("realloc, doubled with room, and touched", "realloc", "grow"),
+                ("realloc, the call alone", "realloc", "call"),
+                ("realloc without room: the call", "realloc", "move"),
+                ("exchange of two blocks", "swap", "swap"),
+                ("ring, by malloc", "heap-on-page", "op"),
+                ("programs: CPU time", "app", "cpu"), ("page faults", "app", "faults")):
+            table.print_amounts(figures, title, metric, (suite,))
+        table.print_failures(figures)
+
+
+if __name__ == "__main__":
+    sys.exit(session.main(Page))

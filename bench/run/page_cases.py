@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""What ./dev bench page runs: programs of bench/workloads with their arguments, and on what.
+
+{word} stands for what a subject is called by the program. A program reports several cases of its
+suite, such as 64K/cycle: metric "cycle" of case "64K".
+"""
+
+ALL = ("allod", "allod-again", "mmap", "populate", "thp", "glibc", "jemalloc", "mimalloc",
+       "tcmalloc")
+KEEPING = ("allod", "allod-again", "glibc", "jemalloc", "mimalloc", "tcmalloc")
+HEAPS = ("allod", "allod-again", "allod-mmap", "glibc", "jemalloc", "mimalloc", "tcmalloc")
+SIZES = "4k 16k 64k 256k 1m 4m 16m 64m 256m 1024m"
+RING = "page_ring {word} %s %s 3072m"
+
+
+class Case:
+    """A program with its arguments. `kind` tells what the subjects' libraries are to replace:
+    "page" for blocks of pages, "malloc" for the heap."""
+
+    def __init__(self, suite, name, line, names, quick=None, kind="page", words=None,
+                 quick_names=None):
+        self.suite = suite
+        self.name = name
+        self.argv = line.split()
+        self.names = names
+        self.quick = quick.split() if quick else None
+        self.quick_names = quick_names or names
+        self.kind = kind
+        self.words = words or {}   # subject: what the program calls it, where that differs
+
+    @property
+    def key(self):
+        return self.suite, self.name
+
+
+CASES = [
+    Case("fault", "all", "page_fault {word} 512m " + SIZES, ALL,
+         quick="page_fault {word} 64m 4k 64k 1m 16m 64m"),
+    Case("ring", "no-traverse", RING % ("25000 4k", "no-traverse"),
+         [n for n in ALL if n != "populate"],
+         quick="page_ring {word} 25000 4k no-traverse 2304m", quick_names=KEEPING + ("mmap",)),
+    Case("ring", "traverse", RING % ("25000 4k", "traverse"), ALL,
+         quick="page_ring {word} 1500 4k traverse 2304m", quick_names=KEEPING + ("mmap",)),
+    Case("realloc", "room", "page_realloc {word} 1047 4m", KEEPING + ("mmap", "copy"),
+         quick="page_realloc {word} 200 4m", quick_names=("allod", "allod-again", "glibc", "copy")),
+    Case("realloc", "move", "page_move {word} 11 1m 64m 256m 1024m",
+         ("allod", "allod-again", "glibc", "mmap"), quick="page_move {word} 5 1m 64m 256m",
+         words={"allod": "swap", "allod-again": "swap"}),
+    Case("swap", "moved", "page_swap {word} 41 4k 64k 256k 512k 1m 4m 16m 64m 256m 1024m",
+         ("allod", "allod-again"), quick="page_swap {word} 21 64k 1m 64m 1024m",
+         words={"allod": "swap", "allod-again": "swap"}),
+    Case("swap", "plain", "page_swap {word} 41 4k 64k 256k 512k 1m 4m 16m 64m 256m", ("plain",)),
+    Case("swap", "copied", "page_swap {word} 11 4k 64k 256k 512k 1m 4m 16m 64m 256m 1024m",
+         ("copy",), quick="page_swap {word} 5 64k 1m 64m"),
+    Case("heap-on-page", "ring", RING % ("25000 8", "traverse"), HEAPS, kind="malloc"),
+    Case("app", "array-growing", "page_grow {word} 20 1000000", KEEPING,
+         quick="page_grow {word} 10 500000"),
+]
