@@ -6,6 +6,8 @@
 #ifndef ALLOD_ATTRIBUTES_H
 #define ALLOD_ATTRIBUTES_H
 
+#include <stddef.h>
+
 #ifdef __has_attribute
 #define ALLOD_HAS_ATTRIBUTE(name) __has_attribute(name)
 #else

@@ -65,7 +65,7 @@ struct allod_page_options {
 	int node;             /* NUMA node, under ALLOD_PAGE_NODE */
 	size_t align_bytes;   /* power of two; 0: a page */
 	size_t reserve_bytes; /* size to which it may grow without moving; 0: none in particular */
-	const char *tag;      /* a name for the kind of block, copied; NULL: none; 31 bytes at most */
+	const char *tag; /* a name for the kind of block, copied; NULL: none; 31 bytes at most */
 };
 
 /*

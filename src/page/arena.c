@@ -51,6 +51,7 @@ struct layout {
 	size_t header;
 	size_t bitmap;
 	size_t stamps;
+	size_t chunks;
 	size_t links;
 };
 
@@ -156,8 +157,9 @@ static struct layout layout_of(const struct plan *plan)
 	if (plan->granules) {
 		l.bitmap = bitmap_storage_bytes(plan->granules);
 		l.stamps = round_up(plan->granules * sizeof(uint16_t), LINE_BYTES);
+		l.chunks = round_up(plan->granules / ARENA_CHUNK_GRANULES + 1, LINE_BYTES);
 	}
-	l.links += -(l.header + l.bitmap + l.stamps + l.links) & (page - 1);
+	l.links += -(l.header + l.bitmap + l.stamps + l.chunks + l.links) & (page - 1);
 	return l;
 }
 
@@ -178,7 +180,7 @@ static void set_decay(struct arena *a)
 /* The sum of what lies between records and granules. */
 static size_t metadata_of(const struct layout *l)
 {
-	return l->header + l->bitmap + l->stamps + l->links;
+	return l->header + l->bitmap + l->stamps + l->chunks + l->links;
 }
 
 /* Fills in an arena whose metadata is accessible and whose first `first` granules are too. */
@@ -186,6 +188,7 @@ static void arena_build(struct arena *a, const struct plan *plan, const struct l
 	const struct birth *birth, size_t first)
 {
 	char *bitmap = (char *)a + l->header;
+	char *stamps = bitmap + l->bitmap;
 
 	a->region = birth->region;
 	a->region_bytes = birth->bytes;
@@ -195,8 +198,9 @@ static void arena_build(struct arena *a, const struct plan *plan, const struct l
 	a->base = birth->base;
 	a->records = (uintptr_t)a - PAGE_RECORD_BYTES;
 	a->metadata_bytes = metadata_of(l);
-	a->stamps = (_Atomic(uint16_t) *)(bitmap + l->bitmap);
-	a->slot_links = (_Atomic(uint32_t) *)(bitmap + l->bitmap + l->stamps);
+	a->stamps = (_Atomic(uint16_t) *)stamps;
+	a->chunks = (_Atomic(uint8_t) *)(stamps + l->stamps);
+	a->slot_links = (_Atomic(uint32_t) *)(stamps + l->stamps + l->chunks);
 	set_decay(a);
 	a_store_rlx(&a->janitor.beat, INT64_MIN / 2);
 	a_store_rlx(&a->ends, ends_make(0, birth->granules));

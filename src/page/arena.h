@@ -9,6 +9,7 @@
  *	struct arena
  *	bitmap of free granules    committed at once, touched as far as the frontier
  *	stamps                     two bytes a granule, likewise
+ *	chunks                     a byte for each 2 MiB, likewise
  *	links of direct slots      4 bytes a slot, likewise
  *	granules                   2 MiB aligned; [0, frontier) committed
  *
@@ -61,6 +62,8 @@ enum {
 	RESERVE_RECORDS_FIRST = 65536,
 	/* With page:mmap so many direct runs may exist. */
 	ARENA_SLOTS_MOST = 1 << 20,
+	/* 256 KiB: smaller runs say nothing of how the memory around them is used. */
+	HUGE_RUN_GRANULES = 4,
 	/* Searches for runs of 2^k granules and up (below 2^(k+1)) share the k-th start hint. */
 	ARENA_HINTS = 8,
 };
@@ -69,16 +72,14 @@ enum {
  * A stamp tells of a granule: when it was freed (0: it reads as zero, because it was never used or
  * was given back), and whether its pages were moved in, so that it lies in a mapping that the
  * kernel cannot merge with its neighbours; STAMP_HEAD marks the first granule of such a mapping.
- * STAMP_COLD: it is free, and the kernel may take its pages when it needs some. STAMP_HUGE: its
- * pages are part of a huge page, which must not be split.
+ * STAMP_COLD: it is free, and the kernel may take its pages when it needs some.
  */
 enum {
 	STAMP_MOVED = 0x8000,
 	STAMP_HEAD = 0x4000,
 	STAMP_COLD = 0x2000,
-	STAMP_HUGE = 0x1000,
-	STAMP_EPOCH = 0x0fff,
-	STAMP_EPOCHS = 4095, /* values 1 to 4095; epochs beyond wrap round */
+	STAMP_EPOCH = 0x1fff,
+	STAMP_EPOCHS = 8191, /* values 1 to 8191; epochs beyond wrap round */
 };
 
 /* A claim: position + 1, granules, and which janitor made it. */
@@ -117,6 +118,7 @@ struct arena {
 	bool is_whole;                 /* everything was reserved at birth */
 	size_t metadata_bytes;         /* committed at birth, records aside */
 	_Atomic(uint16_t) *stamps;     /* one a granule */
+	_Atomic(uint8_t) *chunks;      /* one for each 2 MiB: see huge.c */
 	_Atomic(uint32_t) *slot_links; /* one a direct slot */
 	uint32_t slots;                /* records for direct runs */
 	unsigned epoch_shift;          /* an epoch is 2^epoch_shift nanoseconds */
@@ -156,7 +158,8 @@ struct arena {
 	_Atomic(uint32_t) cost_state;   /* see cost.c */
 	_Atomic(uint32_t) cost_cold_ns; /* measured: two granules going cold, and written to */
 	_Atomic(uint32_t) cost_gone_ns; /* and dropped, and written to */
-	_Atomic(bool) has_huge;         /* some stamp has STAMP_HUGE, or had it */
+	_Atomic(uint32_t) huge_chunks;  /* that lie in huge pages by our doing */
+	_Atomic(bool) huge_wanted;      /* by the host's setting */
 	struct janitor janitor;
 	/* For each ARENA_RECORD_STEP direct slots, whether their records are accessible. */
 	_Atomic(uint8_t) slot_steps[ARENA_SLOTS_MOST / ARENA_RECORD_STEP];
@@ -245,6 +248,19 @@ int direct_move(struct arena *a, char *base, size_t old_n, size_t new_n, struct 
 
 /* Whether the records of the slot's step are accessible. */
 bool direct_slots_open(struct arena *a, size_t slot);
+
+/* huge.c: huge pages for what is filled and reused. */
+
+/* Counts that a run of n granules, of which some held pages, was handed out once more. */
+void huge_note_reuse(struct arena *a, size_t pos, size_t n);
+/* In the janitor, before its first sleep: whether the host wants huge pages at all. */
+void huge_start(struct arena *a);
+/* A part of the janitor's round: backs chunks that have earned it. */
+void huge_round(struct arena *a);
+/* Whether the granule lies in a chunk that was backed so; a hint. */
+bool huge_is(const struct arena *a, size_t pos);
+/* Granules the caller holds are about to lose their pages: their chunks begin anew. */
+void huge_forget(struct arena *a, size_t pos, size_t n);
 
 /* map.c: which direct slot an address outside the arena belongs to. */
 

@@ -109,6 +109,8 @@ static uint64_t janitor_round(struct arena *a, bool is_first)
 
 	(void)purge_some(a, &pos, SIZE_MAX, &p);
 	(void)purge_cool(a, p.epoch, SIZE_MAX, true);
+	if (!is_first)
+		huge_round(a);
 	return balance_dirty(a_load_rlx(&a->balance)) + (waiting >> PAGE_GRANULE_SHIFT);
 }
 
@@ -131,6 +133,7 @@ static void janitor_main(void *arg)
 	claim_recover(a, a_load_rlx(&a->janitor.claim));
 	a_add_rlx(&a->janitor.generation, 1);
 	a_store_rlx(&a->janitor.in_step, 0);
+	huge_start(a);
 	do {
 		bool last = !stay && idle + 1 >= JANITOR_IDLE_ROUNDS;
 		a_store_rlx(&a->janitor.beat, last ? BEAT_NEVER : purge_now(a));

@@ -208,6 +208,9 @@ static int arena_move(struct arena *a, size_t pos, size_t old_n, size_t new_n,
 	}
 	(void)run_account_take(a, to, old_n);
 	zeroed = run_account_take(a, to + old_n, new_n - old_n);
+	/* A mapping ends where huge pages are allowed, and the kernel moves one at a time. */
+	huge_forget(a, pos, old_n);
+	huge_forget(a, to, new_n);
 	done = move_pieces(a, pos, to, old_n);
 	if (done < old_n) {
 		undo(a, pos, to, done, old_n, new_n);

@@ -9,7 +9,7 @@
  * kernel drop the pages, and puts it back as zero. Whoever is stopped in between costs that chunk.
  * Any number of threads may purge beside each other and beside everything else.
  *
- * Ages are counted in epochs, a quarter of a second or more. A stamp has room for 4095 epochs, then
+ * Ages are counted in epochs, a quarter of a second or more. A stamp has room for 8191 epochs, then
  * ages wrap round: memory that nobody looked at for so long may seem young and stay for one more
  * decay.
  */
@@ -38,32 +38,44 @@ static bool is_due(const struct purge *p, uint16_t stamp)
 	return (purge_stamp(p->epoch) + STAMP_EPOCHS - freed) % STAMP_EPOCHS >= p->age;
 }
 
-/* How many granules from pos on are due without a gap, `most` at most; huge pages count as such. */
-static size_t due_run(const struct arena *a, const struct purge *p, size_t pos, size_t most,
-	uint16_t huge)
+/* How many granules from pos on are due without a gap, `most` at most. */
+static size_t due_run(const struct arena *a, const struct purge *p, size_t pos, size_t most)
 {
 	size_t n = 0;
 
-	while (n < most) {
-		uint16_t stamp = stamp_get(a, pos + n);
-		if ((stamp & STAMP_HUGE) != huge || !is_due(p, stamp))
-			break;
+	while (n < most && is_due(p, stamp_get(a, pos + n)))
 		n++;
-	}
 	return n;
 }
 
 /*
- * How many of the free granules [pos, end) are to be taken together, a chunk at most; 0: not this
- * one. A huge page goes as a whole or not at all: of its part the kernel would free nothing.
+ * The same within a huge page: all of it or nothing, since splitting it costs half a millisecond
+ * and frees nothing at once. What nobody completes in four decays is given back all the same, and
+ * whatever is asked for regardless of its age.
  */
+static size_t due_in_huge(const struct arena *a, const struct purge *p, size_t pos, size_t most)
+{
+	const unsigned age = (unsigned)min_size(4 * (size_t)p->age, STAMP_EPOCHS - 1);
+	const struct purge late = { .epoch = p->epoch, .age = age, .only_cold = p->only_cold };
+	const size_t n = due_run(a, p, pos, most);
+
+	if (n == ARENA_CHUNK_GRANULES)
+		return n;
+	return p->to_cold ? 0 : due_run(a, &late, pos, n);
+}
+
+/* How many of the free granules [pos, end) are to be taken together, a chunk at most; 0: none. */
 static size_t due_chunk(const struct arena *a, const struct purge *p, size_t pos, size_t end)
 {
-	const uint16_t huge = stamp_get(a, pos) & STAMP_HUGE;
-	const size_t n = due_run(a, p, pos, min_size(end - pos, ARENA_CHUNK_GRANULES), huge);
+	const size_t most = min_size(end - pos, ARENA_CHUNK_GRANULES);
+	const size_t rest = ARENA_CHUNK_GRANULES - pos % ARENA_CHUNK_GRANULES;
+	size_t n;
 
-	if (huge && (pos % ARENA_CHUNK_GRANULES || n < ARENA_CHUNK_GRANULES))
-		return 0;
+	if (huge_is(a, pos))
+		return due_in_huge(a, p, pos, min_size(most, rest));
+	n = due_run(a, p, pos, most);
+	if (n > rest && huge_is(a, pos + rest))
+		n = rest;
 	return n < p->least ? 0 : n;
 }
 
@@ -79,8 +91,9 @@ static void claim_set(struct janitor *j, size_t pos, size_t n)
 /* Has the kernel drop the pages of granules that the caller holds; returns how many were dirty. */
 static size_t drop(struct arena *a, size_t pos, size_t n, uint16_t now)
 {
+	huge_forget(a, pos, n);
 	const bool refused = os_decommit(arena_address(a, pos), n << PAGE_GRANULE_SHIFT) != 0;
-	const uint16_t gone = STAMP_EPOCH | STAMP_COLD | STAMP_HUGE;
+	const uint16_t gone = STAMP_EPOCH | STAMP_COLD;
 	size_t dropped = 0;
 	size_t cold = 0;
 
@@ -170,19 +183,6 @@ size_t purge_cool(struct arena *a, int64_t epoch, size_t budget, bool is_janitor
 	size_t pos = 0;
 
 	return age ? purge_some(a, &pos, budget, &p) : 0;
-}
-
-void page_huge_set(char *base, size_t granules)
-{
-	struct arena *a = arena_get();
-	size_t pos;
-
-	if (!a || !arena_position(a, base, &pos))
-		return;
-	ASSERT(pos % ARENA_CHUNK_GRANULES == 0 && granules % ARENA_CHUNK_GRANULES == 0);
-	a_store_rlx(&a->has_huge, true);
-	for (size_t i = 0; i < granules; i++)
-		stamp_set(a, pos + i, stamp_get(a, pos + i) | STAMP_HUGE);
 }
 
 /* What there is without regard to its age; returns bytes. */

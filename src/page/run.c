@@ -79,6 +79,8 @@ bool run_account_take(struct arena *a, size_t pos, size_t n)
 		a_sub_rlx(&a->cold, cold);
 	change = n - (dirty << 32);
 	run_note_peak(a, a_add_rlx(&a->balance, change) + change);
+	if (dirty && n >= HUGE_RUN_GRANULES)
+		huge_note_reuse(a, pos, n);
 	return !dirty;
 }
 
@@ -90,25 +92,14 @@ void run_put(struct arena *a, size_t pos, size_t n, size_t dirty)
 	hints_lower(a, pos);
 }
 
-/* Stamps granules of which some may be parts of huge pages. */
-static __attribute__((noinline)) void stamp_huge(struct arena *a, size_t pos, size_t n,
-	uint16_t stamp)
-{
-	for (size_t i = 0; i < n; i++)
-		stamp_set(a, pos + i, stamp | (stamp_get(a, pos + i) & STAMP_HUGE));
-}
-
 /* Gives granules none of which was moved in. */
 static void give_plain(struct arena *a, size_t pos, size_t n)
 {
 	int64_t epoch = purge_now(a);
 	uint16_t stamp = purge_stamp(epoch);
 
-	if (__builtin_expect(a_load_rlx(&a->has_huge), 0))
-		stamp_huge(a, pos, n, stamp);
-	else
-		for (size_t i = 0; i < n; i++)
-			stamp_set(a, pos + i, stamp);
+	for (size_t i = 0; i < n; i++)
+		stamp_set(a, pos + i, stamp);
 	run_put(a, pos, n, n);
 	if (balance_dirty(a_load_rlx(&a->balance)) >= BACKGROUND_DIRTY_GRANULES &&
 		!background_fresh(a, epoch)) {

@@ -288,6 +288,28 @@ uint32_t map_remove(const char *p)
 	unexpected(__func__);
 }
 
+/* No huge pages: what is known of them are hints. */
+void huge_note_reuse(struct arena *a, size_t pos, size_t n)
+{
+}
+
+void huge_start(struct arena *a)
+{
+}
+
+void huge_round(struct arena *a)
+{
+}
+
+bool huge_is(const struct arena *a, size_t pos)
+{
+	return false;
+}
+
+void huge_forget(struct arena *a, size_t pos, size_t n)
+{
+}
+
 bool move_reset(struct arena *a, size_t pos, size_t n)
 {
 	unexpected(__func__);

@@ -271,6 +271,42 @@ TEST(populating_makes_pages_present)
 	CHECK_EQ(os_populate(os_reserve(mib, page()), mib), -EINVAL);
 }
 
+TEST(present_pages_are_counted)
+{
+	char *p = os_map(mib, page());
+	size_t pages = 7;
+
+	CHECK_EQ(os_present(p, mib, &pages), 0);
+	CHECK_EQ(pages, 0);
+	for (size_t i = 0; i < 5; i++)
+		p[2 * i * page()] = 1;
+	CHECK_EQ(os_present(p, mib, &pages), 0);
+	CHECK_EQ(pages, 5);
+	CHECK_EQ(os_unmap(p + page(), page()), 0);
+	CHECK_EQ(os_present(p, mib, &pages), -ENOMEM);
+	CHECK_EQ(os_present(p, 513 * page(), &pages), -EINVAL);
+}
+
+TEST(collapsing_keeps_the_contents)
+{
+	char *p = os_map(2 * mib, 2 * mib);
+	size_t pages = 0;
+	int ret;
+
+	for (size_t i = 0; i < 2 * mib; i += page())
+		p[i] = (char)(i / page());
+	CHECK_EQ(os_huge(p, 2 * mib, false), 0);
+	CHECK_EQ(os_collapse(p, 2 * mib), -EINVAL);
+	ret = os_huge(p, 2 * mib, true) ? -EINVAL : os_collapse(p, 2 * mib);
+	if (ret == -EINVAL || ret == -ENOMEM || ret == -EAGAIN)
+		SKIP("MADV_COLLAPSE is not supported, or there is no free huge page");
+	CHECK_EQ(ret, 0);
+	CHECK_EQ(os_present(p, 2 * mib, &pages), 0);
+	CHECK_EQ(pages, 2 * mib / page());
+	for (size_t i = 0; i < 2 * mib; i += page())
+		CHECK_EQ(p[i], (char)(i / page()));
+}
+
 TEST(wiped_on_fork)
 {
 	char *p = os_map(page(), page());

@@ -69,6 +69,11 @@ static int commit_or_null(char *base, size_t bytes, enum os_call kind)
 	case OS_CALL_MOVE: return os_move(base, bytes, NULL, bytes, false) ? 0 : -ENOMEM;
 	case OS_CALL_GROW: return os_grow(base, bytes, 2 * bytes);
 	case OS_CALL_HUGE: return os_huge(base, bytes, true);
+	case OS_CALL_COLLAPSE: return os_collapse(base, bytes);
+	case OS_CALL_PRESENT: {
+		size_t pages;
+		return os_present(base, bytes, &pages);
+	}
 	case OS_CALL_POPULATE: return os_populate(base, bytes);
 	case OS_CALL_NAME: return os_name(base, bytes, "allod-test");
 	case OS_CALL_WIPE_ON_FORK: return os_wipe_on_fork(base, bytes);

@@ -593,35 +593,6 @@ TEST(cold_refused_is_not_tried_all_the_time)
 	CHECK_EQ(page_trim_by(3), 100 * PAGE_GRANULE_BYTES);
 }
 
-TEST(huge_pages_go_back_whole_or_not_at_all)
-{
-	struct page_run front;
-	struct page_run run;
-	struct page_run part;
-
-	start(OPTION_BACKGROUND_OFF, 500);
-	CHECK_EQ(page_alloc(32, 0, &front), 0);
-	CHECK_EQ(page_alloc(64, 2 * MIB, &run), 0);
-	memset(run.base, 1, 64 << PAGE_GRANULE_SHIFT);
-	page_huge_set(run.base, 64);
-	page_free(run.base, 64);
-	CHECK_EQ(page_alloc(1, 0, &part), 0);
-	CHECK_EQ((uintptr_t)part.base, (uintptr_t)run.base);
-	/* The second chunk goes; the first has a granule in use. */
-	CHECK_EQ(page_trim_by(1), 32 * PAGE_GRANULE_BYTES);
-	CHECK_EQ(page_trim(), 32 * PAGE_GRANULE_BYTES);
-	CHECK_EQ(stats().dirty_bytes, 31 * PAGE_GRANULE_BYTES);
-	page_free(part.base, 1);
-	CHECK_EQ(page_trim(), 32 * PAGE_GRANULE_BYTES);
-	CHECK(page_check());
-	/* What comes there next is made of ordinary pages. */
-	CHECK_EQ(page_alloc(64, 2 * MIB, &run), 0);
-	CHECK(run.zeroed);
-	page_free(run.base, 64);
-	CHECK_EQ(page_alloc(1, 0, &part), 0);
-	CHECK_EQ(page_trim(), 63 * PAGE_GRANULE_BYTES);
-}
-
 /* ---- Keepers ---- */
 
 static unsigned steps_done;

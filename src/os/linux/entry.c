@@ -70,6 +70,16 @@ int os_huge(void *base, size_t bytes, bool on)
 	return os_linux_huge(base, bytes, on);
 }
 
+int os_collapse(void *base, size_t bytes)
+{
+	return os_linux_collapse(base, bytes);
+}
+
+int os_present(void *base, size_t bytes, size_t *ret_pages)
+{
+	return os_linux_present(base, bytes, ret_pages);
+}
+
 int os_populate(void *base, size_t bytes)
 {
 	return os_linux_populate(base, bytes);

@@ -22,6 +22,8 @@ int os_linux_remap_fixed_none(void *base, size_t bytes);
 void *os_linux_move(void *old, size_t old_bytes, void *dst, size_t new_bytes, bool keep_old);
 int os_linux_grow(void *base, size_t old_bytes, size_t new_bytes);
 int os_linux_huge(void *base, size_t bytes, bool on);
+int os_linux_collapse(void *base, size_t bytes);
+int os_linux_present(void *base, size_t bytes, size_t *ret_pages);
 int os_linux_populate(void *base, size_t bytes);
 void os_linux_barrier_register(void);
 int os_linux_barrier(void);

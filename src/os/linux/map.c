@@ -18,6 +18,9 @@ enum {
 	OS_MADV_FREE = 8,
 	OS_MADV_WIPEONFORK = 18,
 	OS_MADV_POPULATE_WRITE = 23,
+	OS_MADV_COLLAPSE = 25,
+	/* What os_present() looks at in one call. */
+	PRESENT_PAGES = 512,
 	OS_MREMAP_DONTUNMAP = 4,
 	OS_MAP_FIXED_NOREPLACE = 0x100000,
 	OS_PR_SET_VMA = 0x53564d41,
@@ -216,6 +219,28 @@ int os_linux_grow(void *base, size_t old_bytes, size_t new_bytes)
 int os_linux_huge(void *base, size_t bytes, bool on)
 {
 	return advise(base, bytes, on ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
+int os_linux_collapse(void *base, size_t bytes)
+{
+	return advise(base, bytes, OS_MADV_COLLAPSE);
+}
+
+int os_linux_present(void *base, size_t bytes, size_t *ret_pages)
+{
+	unsigned char present[PRESENT_PAGES];
+	size_t pages = bytes / os_facts()->page_bytes;
+	size_t count = 0;
+	long ret = pages > PRESENT_PAGES
+		? -EINVAL
+		: os_syscall3(SYS_mincore, (long)base, (long)bytes, (long)present);
+
+	if (ret)
+		return (int)ret;
+	for (size_t i = 0; i < pages; i++)
+		count += present[i] & 1;
+	*ret_pages = count;
+	return 0;
 }
 
 int os_linux_populate(void *base, size_t bytes)

@@ -146,6 +146,7 @@ static const struct sock_filter filter[] = {
 	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
 	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
 	ALLOW(madvise),
+	ALLOW(mincore),
 	ALLOW(membarrier),
 	ALLOW(futex),
 	ALLOW(getppid),

@@ -72,9 +72,23 @@ int os_remap_fixed_none(void *base, size_t bytes)
 	return on_range(OS_CALL_REMAP_FIXED_NONE, os_linux_remap_fixed_none, base, bytes);
 }
 
+int os_collapse(void *base, size_t bytes)
+{
+	return on_range(OS_CALL_COLLAPSE, os_linux_collapse, base, bytes);
+}
+
 int os_populate(void *base, size_t bytes)
 {
 	return on_range(OS_CALL_POPULATE, os_linux_populate, base, bytes);
+}
+
+int os_present(void *base, size_t bytes, size_t *ret_pages)
+{
+	int ret = mock_enter(OS_CALL_PRESENT);
+
+	if (!ret)
+		ret = os_linux_present(base, bytes, ret_pages);
+	return mock_record(OS_CALL_PRESENT, base, bytes, ret);
 }
 
 int os_wipe_on_fork(void *base, size_t bytes)

@@ -42,7 +42,7 @@ struct block_want {
 /* What is known of a live block, at one moment. */
 struct block {
 	enum block_kind kind;
-	unsigned flags;    /* those that it was allocated with */
+	unsigned flags; /* those that it was allocated with */
 	char *base;
 	size_t bytes;      /* its size: whole pages */
 	size_t room_bytes; /* addresses that are its own; >= bytes */

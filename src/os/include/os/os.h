@@ -129,6 +129,17 @@ int os_grow(void *base, size_t old_bytes, size_t new_bytes);
 int os_huge(void *base, size_t bytes, bool on);
 
 /*
+ * Backs a range of whole huge pages with huge pages now; what it contains is kept, and what is not
+ * present reads as zero as before, but is present then. Takes a millisecond for each 2 MiB, or
+ * several. -EINVAL: the kernel has no such call (before Linux 6.1), or the range may not have huge
+ * pages; -ENOMEM, -EAGAIN, -EBUSY: not now.
+ */
+int os_collapse(void *base, size_t bytes);
+
+/* Counts the pages of a range that are present, 512 pages at most. -ENOMEM: not all is mapped. */
+int os_present(void *base, size_t bytes, size_t *ret_pages);
+
+/*
  * Makes committed pages present, in one call. -EINVAL before Linux 5.14 and for pages that are not
  * committed, -ENOMEM; some pages may be present then. Contents are never changed.
  */

@@ -128,12 +128,6 @@ size_t page_trim(void);
 size_t page_trim_by(unsigned severity);
 
 /*
- * These granules, which the caller holds and which are whole 2 MiB, are backed by huge pages now:
- * they go back as a whole or not at all. What is given back forgets it.
- */
-void page_huge_set(char *base, size_t granules);
-
-/*
  * Called from slow paths: gives back what is due, unless the janitor does. Reads a coarse clock
  * when anything is dirty (6 ns), and does nothing else when nothing is due. The first call after a
  * pause gives back all that fell due in it, up to 2 MiB for each millisecond of the pause; in a

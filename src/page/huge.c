@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Huge pages for memory that is filled and used again.
+ *
+ * The arena forbids them, since the first byte of a heap would cost 2 MiB where the host's setting
+ * is `always`, and a process that ends soon would pay for zeroing them. But large runs that are
+ * handed out over and over are faster in them: fewer misses of the TLB. So each 2 MiB has a byte
+ * that counts how often large runs were handed out there while they held pages. The janitor
+ * collapses what has earned it and is present: it costs the process a background millisecond, and
+ * no memory that it did not hold before. Where the host says `never` nothing is done.
+ *
+ * What was collapsed is given back whole (purge.c), and forbidden again then.
+ *
+ * Synchronization   a byte counts up by compare-and-swap as far as HUGE_REUSES, and only the
+ *                   janitor takes it further; who gives pages back sets it to 0, by exchange. All
+ *                   of it is a hint: the kernel keeps the contents whatever the byte says
+ * Progress          wait-free, but for the kernel's work in the janitor
+ */
+#include "arena.h"
+
+#include <string.h>
+
+enum {
+	/* So often a chunk's runs are handed out again before it is worth a huge page. */
+	HUGE_REUSES = 8,
+	/* It lies in one. */
+	HUGE_BACKED = 255,
+	/* 15 of 16 pages must be present, so that hardly any memory is added. */
+	HUGE_PRESENT_SHARE = 16,
+	/* 64 MiB a round at most: 20 to 40 ms here. */
+	HUGE_ROUND_CHUNKS = 32,
+	/* Huge pages of this size, which they have where base pages are 4 KiB, have 512 of those. */
+	CHUNK_PAGES_SHIFT = 9,
+	/* Of the mappings that the kernel allows, an eighth may be cut by chunks. */
+	HUGE_MAPS_SHARE = 16,
+};
+
+#define CHUNK_BYTES ((size_t)ARENA_CHUNK_GRANULES << PAGE_GRANULE_SHIFT)
+
+__attribute__((noinline)) void huge_note_reuse(struct arena *a, size_t pos, size_t n)
+{
+	const size_t last = (pos + n - 1) / ARENA_CHUNK_GRANULES;
+
+	for (size_t i = pos / ARENA_CHUNK_GRANULES; i <= last; i++) {
+		uint8_t count = a_load_rlx(&a->chunks[i]);
+		if (count < HUGE_REUSES)
+			(void)a_cas_weak_rlx(&a->chunks[i], &count, (uint8_t)(count + 1));
+	}
+}
+
+void huge_start(struct arena *a)
+{
+	char text[64];
+
+	if (os_facts()->page_bytes << CHUNK_PAGES_SHIFT == CHUNK_BYTES &&
+		os_file_read("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof(text)) > 0)
+		a_store_rlx(&a->huge_wanted, strstr(text, "[never]") == NULL);
+}
+
+bool huge_is(const struct arena *a, size_t pos)
+{
+	return a_load_rlx(&a->chunks[pos / ARENA_CHUNK_GRANULES]) == HUGE_BACKED;
+}
+
+static void chunk_forget(struct arena *a, size_t chunk)
+{
+	if (a_load_rlx(&a->chunks[chunk]) == 0 || a_xchg_rlx(&a->chunks[chunk], 0) != HUGE_BACKED)
+		return;
+	a_sub_rlx(&a->huge_chunks, 1);
+	(void)os_huge(arena_address(a, chunk * ARENA_CHUNK_GRANULES), CHUNK_BYTES, false);
+}
+
+void huge_forget(struct arena *a, size_t pos, size_t n)
+{
+	const size_t last = (pos + n - 1) / ARENA_CHUNK_GRANULES;
+
+	for (size_t i = pos / ARENA_CHUNK_GRANULES; i <= last; i++)
+		chunk_forget(a, i);
+}
+
+static bool is_filled(char *base)
+{
+	const size_t pages = CHUNK_BYTES / os_facts()->page_bytes;
+	size_t present;
+
+	return !os_present(base, CHUNK_BYTES, &present) &&
+		present >= pages - pages / HUGE_PRESENT_SHARE;
+}
+
+/* Backs one chunk; one that cannot be, or has holes, must earn it anew. */
+static void chunk_back(struct arena *a, size_t chunk)
+{
+	char *base = arena_address(a, chunk * ARENA_CHUNK_GRANULES);
+	uint8_t expected = HUGE_REUSES;
+
+	if (is_filled(base) && !os_huge(base, CHUNK_BYTES, true)) {
+		if (!os_collapse(base, CHUNK_BYTES)) {
+			a_add_rlx(&a->huge_chunks, 1);
+			if (a_cas_strong_rlx(&a->chunks[chunk], &expected, HUGE_BACKED))
+				return;
+			/* Its pages have gone meanwhile. */
+			a_sub_rlx(&a->huge_chunks, 1);
+		}
+		(void)os_huge(base, CHUNK_BYTES, false);
+	}
+	(void)a_cas_strong_rlx(&a->chunks[chunk], &expected, 0);
+}
+
+void huge_round(struct arena *a)
+{
+	const size_t chunks = arena_frontier(a) / ARENA_CHUNK_GRANULES;
+	const uint64_t most = os_facts()->max_map_count / HUGE_MAPS_SHARE;
+	unsigned budget = HUGE_ROUND_CHUNKS;
+
+	if (!a_load_rlx(&a->huge_wanted))
+		return;
+	for (size_t i = 0; i < chunks && budget; i++) {
+		if (a_load_rlx(&a->chunks[i]) != HUGE_REUSES)
+			continue;
+		if (a_load_rlx(&a->huge_chunks) >= most || page_round_ends())
+			return;
+		chunk_back(a, i);
+		budget--;
+	}
+}
