@@ -30,7 +30,8 @@ static bool current_refill(struct heap *heap, struct slab *slab, bool *ret_fresh
 	return true;
 }
 
-static struct slab *slab_next(struct heap *heap, unsigned class)
+/* A slab to take blocks from next; a `brief` search leaves idle heaps alone. */
+static struct slab *slab_next(struct heap *heap, unsigned class, bool brief)
 {
 	struct slab *slab = slab_take_attached(heap, class);
 	if (slab == NULL && slab_drain_pending(heap))
@@ -39,9 +40,21 @@ static struct slab *slab_next(struct heap *heap, unsigned class)
 		slab = slab_take_available(heap, class);
 	if (slab == NULL)
 		slab = slab_take_attached(heap, class);
-	if (slab == NULL && heap_seize_idle(heap))
+	if (slab == NULL && !brief && heap_seize_idle(heap))
 		slab = slab_take_available(heap, class);
 	return slab != NULL ? slab : slab_create(heap, class);
+}
+
+struct slab *heap_current_replace(struct heap *heap, unsigned class, bool brief)
+{
+	heap->current[class] = NULL;
+	struct slab *slab = slab_next(heap, class, brief);
+	if (slab == NULL)
+		return NULL;
+	heap->current[class] = slab;
+	/* A slab of several granules that becomes empty is looked at: only one may stay. */
+	slab_set_mark(slab, class_has_bin(class) ? MARK_NEVER : 0);
+	return slab;
 }
 
 /* The current slab of the class, with free blocks in its list; NULL when there is no memory. */
@@ -51,13 +64,9 @@ static __attribute__((noinline)) struct slab *current_ready(struct heap *heap, u
 	struct slab *slab = heap->current[class];
 	page_tick();
 	while (slab == NULL || !current_refill(heap, slab, ret_fresh)) {
-		heap->current[class] = NULL;
-		slab = slab_next(heap, class);
+		slab = heap_current_replace(heap, class, false);
 		if (slab == NULL)
 			return NULL;
-		heap->current[class] = slab;
-		/* A slab of several granules that becomes empty is looked at: only one may stay. */
-		slab_set_mark(slab, class_has_bin(class) ? MARK_NEVER : 0);
 	}
 	return slab;
 }

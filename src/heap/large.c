@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Blocks above the size classes, and those aligned to more than a granule: each a run of page. The
- * state LARGE is taken away by one exchange, so of two frees of a block exactly one is told.
+ * state LARGE is taken away by one exchange, so of two frees of a block exactly one is told. A block
+ * with a reservation has granules behind it that are its own, its room.
  */
 #include "heap/core.h"
 #include "heap/fast.h"
@@ -18,15 +19,25 @@ static void *large_begin(const struct page_run *run)
 	slab->bytes = 0;
 	a_store_rlx(&slab->magic, 0);
 	a_store_rlx(&slab->granules, run->granules);
+	a_store_rlx(&slab->room, 0);
 	remote_begin(slab, SLAB_LARGE, 0);
 	return run->base;
 }
 
-void *large_alloc(size_t align, size_t size, bool *ret_zeroed)
+/* A run that has room for the reservation, or just for the size. */
+static int run_alloc(size_t align, size_t granules, size_t most, struct page_run *ret_run)
 {
+	if (most > granules && page_alloc(most, align, ret_run) == 0)
+		return 0;
+	return page_alloc(granules, align, ret_run);
+}
+
+void *large_alloc_room(size_t align, size_t size, size_t reserve, bool *ret_zeroed)
+{
+	const size_t granules = granules_for(size ? size : 1);
 	struct page_run run;
-	page_tick();
-	if (page_alloc(granules_for(size ? size : 1), align, &run) != 0)
+	if (run_alloc(align, granules, reserve > HEAP_SIZE_MAX ? 0 : granules_for(reserve), &run) !=
+		0)
 		return NULL;
 	*ret_zeroed = run.zeroed;
 	/*
@@ -36,27 +47,76 @@ void *large_alloc(size_t align, size_t size, bool *ret_zeroed)
 	 */
 	if (!run.zeroed)
 		((struct block *)(void *)run.base)->key = 0;
-	return large_begin(&run);
+	const size_t room = run.granules - granules;
+	run.granules = granules;
+	void *p = large_begin(&run);
+	struct slab *slab = page_record_of(p);
+	slab->zeroed = run.zeroed;
+	a_store_rlx(&slab->room, room);
+	return p;
+}
+
+void *large_alloc(size_t align, size_t size, bool *ret_zeroed)
+{
+	page_tick();
+	return large_alloc_room(align, size, 0, ret_zeroed);
+}
+
+void large_give(struct slab *slab, void *p)
+{
+	if (p != slab->base)
+		heap_fatal_invalid_free();
+	const size_t granules = a_load_rlx(&slab->granules) + a_load_rlx(&slab->room);
+	if (!remote_end(slab, SLAB_LARGE))
+		heap_fatal_double_free();
+	page_free(p, granules);
+	heap_watch_exit();
 }
 
 void large_free(struct slab *slab, void *p)
 {
-	if (p != slab->base)
-		heap_fatal_invalid_free();
-	const size_t granules = a_load_rlx(&slab->granules);
-	if (!remote_end(slab, SLAB_LARGE))
-		heap_fatal_double_free();
-	page_free(p, granules);
+	large_give(slab, p);
 	page_tick();
-	heap_watch_exit();
 }
 
-bool large_resize_in_place(struct slab *slab, size_t size)
+/* Resizes a block that has room, within that or beyond; what it gives up becomes room. */
+static bool resize_with_room(struct slab *slab, size_t old, size_t new, bool *ret_zeroed)
+{
+	const size_t most = old + a_load_rlx(&slab->room);
+	*ret_zeroed = slab->zeroed;
+	if (new > most) {
+		bool zeroed;
+		if (!page_extend(slab->base, most, new, &zeroed))
+			return false;
+		*ret_zeroed = *ret_zeroed && zeroed;
+	}
+	if (new < old)
+		slab->zeroed = false;
+	a_store_rlx(&slab->room, new < most ? most - new : 0);
+	a_store_rlx(&slab->granules, new);
+	return true;
+}
+
+void large_reserve(struct slab *slab, size_t reserve)
+{
+	const size_t granules = a_load_rlx(&slab->granules);
+	const size_t room = a_load_rlx(&slab->room);
+	bool zeroed;
+	if (reserve > HEAP_SIZE_MAX || granules_for(reserve) <= granules + room ||
+		!page_extend(slab->base, granules + room, granules_for(reserve), &zeroed))
+		return;
+	slab->zeroed = zeroed && (room == 0 || slab->zeroed);
+	a_store_rlx(&slab->room, granules_for(reserve) - granules);
+}
+
+bool large_resize_in_place(struct slab *slab, size_t size, bool *ret_zeroed)
 {
 	const size_t old = a_load_rlx(&slab->granules);
 	const size_t new = granules_for(size);
-	bool zeroed;
-	if (new > old && !page_extend(slab->base, old, new, &zeroed))
+	*ret_zeroed = false;
+	if (a_load_rlx(&slab->room) != 0)
+		return resize_with_room(slab, old, new, ret_zeroed);
+	if (new > old && !page_extend(slab->base, old, new, ret_zeroed))
 		return false;
 	/* The size is written before the tail is let go: nobody may see it as this block's then. */
 	a_store_rlx(&slab->granules, new);
@@ -67,13 +127,25 @@ bool large_resize_in_place(struct slab *slab, size_t size)
 	return true;
 }
 
-void *large_resize(struct slab *slab, void *p, size_t size)
+/* Gives up the block's room: it did not suffice, and moves as part of nothing. */
+static void room_drop(struct slab *slab)
+{
+	const size_t granules = a_load_rlx(&slab->granules);
+	const size_t room = a_load_rlx(&slab->room);
+	if (room == 0)
+		return;
+	a_store_rlx(&slab->room, 0);
+	page_shrink(slab->base, granules + room, granules);
+}
+
+void *large_resize(struct slab *slab, void *p, size_t size, bool *ret_zeroed)
 {
 	const size_t old = a_load_rlx(&slab->granules);
 	const size_t new = granules_for(size);
 	struct page_run run;
 	if (new <= old)
 		return NULL;
+	room_drop(slab);
 	/* The record goes to FREED first: page_move() may give the old run to another thread. */
 	if (!remote_end(slab, SLAB_LARGE))
 		heap_fatal_double_free();
@@ -81,5 +153,6 @@ void *large_resize(struct slab *slab, void *p, size_t size)
 		remote_begin(slab, SLAB_LARGE, 0);
 		return NULL;
 	}
+	*ret_zeroed = run.zeroed;
 	return large_begin(&run);
 }

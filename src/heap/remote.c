@@ -17,9 +17,10 @@ static uint64_t word_freed(uint64_t word)
 	return word_make(SLAB_FREED, 0, 0, 0) | (word & WORD_LISTED);
 }
 
-enum remote_result remote_push(struct slab *slab, struct block *block, uint32_t *ret_owner)
+enum remote_result remote_push_chain(struct slab *slab, struct block *first, struct block *last,
+	uint32_t count, uint32_t *ret_owner)
 {
-	const uint32_t head = slab_index_of(slab, block) + 1;
+	const uint32_t head = slab_index_of(slab, first) + 1;
 	uint64_t word = a_load_rlx(&slab->word);
 	uint64_t next;
 	bool whole;
@@ -27,13 +28,13 @@ enum remote_result remote_push(struct slab *slab, struct block *block, uint32_t 
 		const enum slab_state state = word_state(word);
 		if (state != SLAB_OWNED && state != SLAB_OPEN)
 			return REMOTE_INVALID;
-		if (word_count(word) >= slab->capacity)
+		if (word_count(word) + count > slab->capacity)
 			return REMOTE_INVALID;
-		a_data_write(&block->next, word_list(slab, word));
-		whole = state == SLAB_OPEN && word_count(word) + 1 == slab->capacity;
-		next = whole ? word_freed(word) : word_with(slab, word, 1, head);
-		/* [heap.1] acqrel: publishes the block and its link; the last push of an open slab
-		 * takes over the whole run. Pairs with remote_collect(), remote_adopt() and
+		a_data_write(&last->next, word_list(slab, word));
+		whole = state == SLAB_OPEN && word_count(word) + count == slab->capacity;
+		next = whole ? word_freed(word) : word_with(slab, word, count, head);
+		/* [heap.1] acqrel: publishes the blocks and their links; the last push of an open
+		 * slab takes over the whole run. Pairs with remote_collect(), remote_adopt() and
 		 * remote_push(). [heap.3] acq: who reads the owner's id finds its heap. */
 	} while (!a_cas_weak_acqrel(&slab->word, &word, next));
 	if (whole)
@@ -42,6 +43,23 @@ enum remote_result remote_push(struct slab *slab, struct block *block, uint32_t 
 		return REMOTE_DONE;
 	*ret_owner = word_owner(word);
 	return word_state(word) == SLAB_OWNED ? REMOTE_LIST_OWNER : REMOTE_LIST_OPEN;
+}
+
+enum remote_result remote_push(struct slab *slab, struct block *block, uint32_t *ret_owner)
+{
+	return remote_push_chain(slab, block, block, 1, ret_owner);
+}
+
+bool remote_take_whole(struct slab *slab)
+{
+	uint64_t word = a_load_rlx(&slab->word);
+	do {
+		if (word_state(word) != SLAB_OPEN || word_count(word) != 0)
+			return false;
+		/* [heap.2] acq: takes over the fields that the last owner released. Blocks that
+		 * others freed before this thread got them were handed on with the blocks. */
+	} while (!a_cas_weak_acq(&slab->word, &word, word_freed(word)));
+	return true;
 }
 
 struct block *remote_collect(struct slab *slab, uint32_t *ret_count)

@@ -64,7 +64,8 @@ bool heap_resize_in_place(void *p, size_t size)
 		return size <= usable_bytes(slab, word, p);
 	if (p != slab->base)
 		heap_fatal_invalid_free();
-	return size > CLASS_BYTES_MAX && large_resize_in_place(slab, size);
+	bool zeroed;
+	return size > CLASS_BYTES_MAX && large_resize_in_place(slab, size, &zeroed);
 }
 
 /*
@@ -103,8 +104,9 @@ static __attribute__((noinline)) void *resize_by_copy(void *p, size_t usable, si
 /* Moves a large block's pages; the hooks see a block go and one come, even if it then stays. */
 static void *resize_by_move(struct slab *slab, void *p, size_t usable, size_t size)
 {
+	bool zeroed;
 	heap_hook_freeing(p);
-	void *moved = large_resize(slab, p, size);
+	void *moved = large_resize(slab, p, size, &zeroed);
 	heap_hook_allocated(moved != NULL ? moved : p, moved != NULL ? size : usable);
 	return moved;
 }
@@ -114,7 +116,8 @@ static void *resize_large(struct slab *slab, void *p, size_t size)
 {
 	const size_t usable = a_load_rlx(&slab->granules) << PAGE_GRANULE_SHIFT;
 	if (size > CLASS_BYTES_MAX) {
-		if (large_resize_in_place(slab, size))
+		bool zeroed;
+		if (large_resize_in_place(slab, size, &zeroed))
 			return p;
 		void *moved = resize_by_move(slab, p, usable, size);
 		if (moved != NULL)

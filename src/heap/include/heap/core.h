@@ -70,14 +70,29 @@ const struct stack *slab_available(unsigned class);
 
 /* A block of the class; sets *ret_zeroed when it is known to read as zero. NULL: no memory. */
 void *heap_alloc_class(struct heap *heap, unsigned class, bool *ret_zeroed);
+/*
+ * A slab with blocks to take in place of the class's current one, which has been let go of; NULL:
+ * no memory. A `brief` search leaves idle heaps alone.
+ */
+struct slab *heap_current_replace(struct heap *heap, unsigned class, bool brief);
 void *large_alloc(size_t align, size_t size, bool *ret_zeroed);
+/* The same, with room to grow to `reserve` bytes if that can be had, and no housekeeping. */
+void *large_alloc_room(size_t align, size_t size, size_t reserve, bool *ret_zeroed);
 void large_free(struct slab *slab, void *p);
+/* The same without housekeeping. */
+void large_give(struct slab *slab, void *p);
 /* The slab that holds p and its word, for p anywhere in a slab or at the start of a large block. */
 struct slab *slab_find(const void *p, uint64_t *ret_word);
 /* The libc to hand over to, or NULL (nearly always). */
 const struct heap_delegate *heap_delegated(void);
-bool large_resize_in_place(struct slab *slab, size_t size);
-void *large_resize(struct slab *slab, void *p, size_t size);
+/* Both set *ret_zeroed on success: whether what was added reads as zero. */
+bool large_resize_in_place(struct slab *slab, size_t size, bool *ret_zeroed);
+void *large_resize(struct slab *slab, void *p, size_t size, bool *ret_zeroed);
+/* Makes room behind the block, up to `reserve` bytes all told, if it is free. */
+void large_reserve(struct slab *slab, size_t reserve);
+
+/* batch.c: heap_leave(), without its housekeeping if so wished. */
+void heap_leave_batch(struct heap *heap, bool brief);
 
 /* hooks.c */
 

@@ -5,7 +5,8 @@
  * thread is stopped, only because another thread got on.
  *
  * operation        who may call                      linearization point
- *   remote_push    any thread that frees a block     its successful exchange of the word
+ *   remote_push, remote_push_chain  any thread that frees blocks  its exchange of the word
+ *   remote_take_whole  any thread that frees all blocks  its exchange of the word
  *   remote_collect the slab's owner                  its exchange
  *   remote_adopt   any thread with a heap            its exchange; fails unless the slab is OPEN
  *   remote_open    the slab's owner                  its exchange
@@ -38,6 +39,18 @@ enum remote_result {
 
 /* Frees `block`; for REMOTE_LIST_OWNER also says whose. */
 enum remote_result remote_push(struct slab *slab, struct block *block, uint32_t *ret_owner);
+
+/*
+ * Frees `count` different blocks of a slab, linked from first to last, as one; as remote_push().
+ */
+enum remote_result remote_push_chain(struct slab *slab, struct block *first, struct block *last,
+	uint32_t count, uint32_t *ret_owner);
+
+/*
+ * For the holder of all blocks of a slab, which frees them: takes its run, and the slab is FREED.
+ * False, and nothing changed, unless it is OPEN and no block of it is counted as free.
+ */
+bool remote_take_whole(struct slab *slab);
 
 /* Takes every remotely freed block; the count is written always. BLOCK_END: there is none. */
 struct block *remote_collect(struct slab *slab, uint32_t *ret_count);

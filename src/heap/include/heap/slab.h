@@ -61,7 +61,7 @@ struct slab {
 	uint32_t capacity;
 	/* Const while OWNED or OPEN, but read by who holds no block of it. */
 	_Atomic(uint16_t) class;
-	bool zeroed;              /* owner only: what is not carved yet is known to be zero */
+	bool zeroed;              /* owner only: what is not carved yet, or room, reads as zero */
 	bool attached;            /* owner only: in its heap's list of the class */
 	_Atomic(uint32_t) carved; /* written by the owner only; statistics read it */
 	_Atomic(uint32_t) link;   /* the stack's, under LISTED */
@@ -71,6 +71,7 @@ struct slab {
 	_Atomic(uint64_t) word __attribute__((aligned(64)));
 	_Atomic(size_t) granules; /* of the run */
 	_Atomic(uint64_t) holes;  /* written by the owner only: see above */
+	_Atomic(size_t) room;     /* for LARGE: granules behind those that are the block's too */
 	struct slab *next;        /* owner only: the heap's list of attached slabs */
 	struct slab *prev;
 } __attribute__((aligned(64)));
