@@ -78,6 +78,8 @@ static int commit_or_null(char *base, size_t bytes, enum os_call kind)
 	case OS_CALL_NAME: return os_name(base, bytes, "allod-test");
 	case OS_CALL_WIPE_ON_FORK: return os_wipe_on_fork(base, bytes);
 	case OS_CALL_BARRIER: return os_barrier();
+	case OS_CALL_RSEQ_REGISTER: return os_rseq_register(base, 32);
+	case OS_CALL_RSEQ_FENCE: return os_rseq_fence(-1);
 	case OS_CALL_FILE_READ: {
 		char buf[8];
 		return (int)os_file_read("/proc/version", buf, sizeof(buf));

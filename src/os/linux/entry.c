@@ -110,6 +110,16 @@ int os_task_barrier(void)
 	return os_linux_task_barrier();
 }
 
+int os_rseq_register(void *area, unsigned bytes)
+{
+	return os_linux_rseq_register(area, bytes);
+}
+
+int os_rseq_fence(int cpu)
+{
+	return os_linux_rseq_fence(cpu);
+}
+
 void os_wait_while(_Atomic(uint32_t) *word, uint32_t value, uint64_t ns)
 {
 	os_linux_wait_while(word, value, ns);

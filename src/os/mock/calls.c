@@ -146,6 +146,21 @@ int os_task_barrier(void)
 	return os_barrier();
 }
 
+int os_rseq_register(void *area, unsigned bytes)
+{
+	int ret = mock_enter(OS_CALL_RSEQ_REGISTER);
+
+	return mock_record(OS_CALL_RSEQ_REGISTER, area, bytes,
+		ret ? ret : os_linux_rseq_register(area, bytes));
+}
+
+int os_rseq_fence(int cpu)
+{
+	int ret = mock_enter(OS_CALL_RSEQ_FENCE);
+
+	return mock_record(OS_CALL_RSEQ_FENCE, NULL, 0, ret ? ret : os_linux_rseq_fence(cpu));
+}
+
 void os_wait_while(_Atomic(uint32_t) *word, uint32_t value, uint64_t ns)
 {
 	os_linux_wait_while(word, value, ns);

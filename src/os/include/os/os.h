@@ -167,6 +167,44 @@ int os_barrier(void);
 void os_barrier_register(void);
 
 /*
+ * Restartable sequences (rseq(2)); see docs/design/percpu-ops.md
+ */
+
+/*
+ * Where libc registered an area for each thread, as an offset from the thread pointer, and how much
+ * of it libc says is in use. False when libc registers none.
+ */
+bool os_rseq_libc(ptrdiff_t *ret_offset, unsigned *ret_bytes);
+
+/* How many bytes of an area the kernel fills, as it says (since Linux 6.3); 0: it does not say. */
+unsigned os_rseq_kernel_bytes(void);
+
+/*
+ * Registers an area of 32 bytes or more, aligned to 32, for the calling thread, and takes it back.
+ * -EBUSY: it is registered already. -EINVAL: another area is. -ENOSYS and others: not here.
+ */
+int os_rseq_register(void *area, unsigned bytes);
+int os_rseq_unregister(void *area, unsigned bytes);
+
+/* Prepares os_rseq_fence(): at the start it is cheap, with many threads it takes milliseconds. */
+int os_rseq_fence_register(void);
+
+/*
+ * Makes all sequences under way on a processor, or on all (-1), start again or be over, with a full
+ * barrier for the threads that ran them. Waits for no thread. Where membarrier() is refused, the
+ * calling thread visits the processors instead, and has its old affinity afterwards. A negative
+ * errno when neither can be done.
+ */
+int os_rseq_fence(int cpu);
+
+/*
+ * Keeps signals from the calling thread, and lets them in again. For the rare protocols that a
+ * handler must not interrupt.
+ */
+void os_signals_block(uint64_t *ret_old);
+void os_signals_restore(const uint64_t *old);
+
+/*
  * Time and identity
  */
 
