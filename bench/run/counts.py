@@ -43,23 +43,31 @@ def instructions_per_pair(runner, case, subject):
     return (counts[1] - counts[0]) / ((large - small) * pairs)
 
 
+def strace(subject, summary, env=None):
+    """The part of a command line before the program whose system calls are counted."""
+    own = dict(env or {}) if subject.is_allod else {}
+    if subject.library:
+        own["LD_PRELOAD"] = subject.library
+    options = [o for item in {**own, **subject.env}.items() for o in ("-E", "%s=%s" % item)]
+    return ["strace", "-f", "-c", "-o", summary, *options, "--"]
+
+
+def total_in(summary):
+    with open(summary, encoding="ascii", errors="replace") as lines:
+        return total_of(lines)
+
+
 def system_calls(runner, argv, subject, env=None):
     """System calls of a workload from start to end, those that wait left out."""
-    options = []
-    if subject.library:
-        options += ["-E", "LD_PRELOAD=" + subject.library]
-    for name, value in (env or {}).items() if subject.is_allod else ():
-        options += ["-E", "%s=%s" % (name, value)]
     with tempfile.TemporaryDirectory(prefix="allod-bench-") as directory:
         summary = os.path.join(directory, "calls")
         result = subprocess.run(
-            ["strace", "-f", "-c", "-o", summary, *options, runner.program(argv[0]), *argv[1:]],
+            [*strace(subject, summary, env), runner.program(argv[0]), *argv[1:]],
             env=clean_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True, timeout=TIME_LIMIT_S, check=False)
         if result.returncode != 0:
             raise Failed("strace: %s" % result.stderr.strip()[-200:])
-        with open(summary, encoding="ascii", errors="replace") as lines:
-            return total_of(lines)
+        return total_in(summary)
 
 
 def total_of(lines):

@@ -27,6 +27,21 @@ def spread(values):
     return statistics.median(abs(v - middle) for v in values) / middle if middle else 0.0
 
 
+# Student's t for a confidence of 95 %, by degrees of freedom; beyond, as for very many.
+T_95 = (math.inf, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14,
+        2.13, 2.12, 2.11, 2.10, 2.09, 2.09, 2.08, 2.07, 2.07, 2.06, 2.06, 2.06, 2.05, 2.05, 2.05)
+
+
+def mean_and_margin(values):
+    """The mean, and how far it may be off at a confidence of 95 %."""
+    if len(values) < 2:
+        return (values[0] if values else math.nan), math.inf
+    degrees = len(values) - 1
+    factor = T_95[degrees] if degrees < len(T_95) else 1.96
+    return (statistics.fmean(values),
+            factor * statistics.stdev(values) / math.sqrt(len(values)))
+
+
 class Figures:
     """{(suite, case): {subject: {metric: {round: value}}}}, and what went wrong."""
 
@@ -62,6 +77,13 @@ class Figures:
             rounds = None
         values = [v for n, v in samples.items() if rounds is None or n % 2 == rounds]
         return statistics.median(values) if values else None
+
+    def improvement(self, key, metric, name, base):
+        """By how many percent a subject is better than another, round by round: the mean, and how
+        far it may be off at a confidence of 95 %; None if there is none."""
+        own, other = self.rounds(key, name, metric), self.rounds(key, base, metric)
+        values = [100 * (1 - own[n] / other[n]) for n in own if other.get(n)]
+        return mean_and_margin(values) if values else None
 
     def keys(self, metric, suites=None):
         return [key for key, subjects in self.cases.items()

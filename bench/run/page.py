@@ -6,6 +6,7 @@ import sys
 
 sys.dont_write_bytecode = True
 
+import applications  # noqa: E402
 import page_cases  # noqa: E402
 import session  # noqa: E402
 import table  # noqa: E402
@@ -30,7 +31,7 @@ class Page(session.Benchmark):
 
     @classmethod
     def keys(cls):
-        return [case.key for case in page_cases.CASES]
+        return [case.key for case in page_cases.CASES] + applications.KEYS
 
     def all_subjects(self):
         """Those of blocks of pages. The packaged allocators are preloaded; a program that asks for
@@ -70,6 +71,9 @@ class Page(session.Benchmark):
         for case in page_cases.CASES:
             if self.wanted(case.key) and (case.quick or not self.args.quick):
                 self.run_case(case)
+        if not self.args.quick:
+            subjects = [s for s in self.heaps() if s.name in (ALLOD, AGAIN, GLIBC)]
+            applications.measure(self, subjects, 2 * self.args.rounds + 1)
 
     @classmethod
     def print_tables(cls, figures):
@@ -83,8 +87,9 @@ class Page(session.Benchmark):
                 ("realloc without room: the call", "realloc", "move"),
                 ("exchange of two blocks", "swap", "swap"),
                 ("ring, by malloc", "heap-on-page", "op"),
-                ("programs: CPU time", "app", "cpu"), ("page faults", "app", "faults")):
+                ("programs: CPU time", "app", "cpu"), ("page faults", "app", "faults"), ("system calls", "app", "syscalls")):
             table.print_amounts(figures, title, metric, (suite,))
+        table.print_improvements(figures, applications.SUITE, ALLOD, GLIBC)
         table.print_failures(figures)
 
 

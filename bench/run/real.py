@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 
+import counts
 from launch import ROOT, Failed, figures_of
 
 PROGRAMS = os.path.join(ROOT, "bench", "programs")
@@ -68,8 +69,8 @@ CASES = (programs.Python, Compiler, programs.Sqlite, redis.Redis, Lua, programs.
 class Program:
     """A real program, measured as the workloads are."""
 
-    def __init__(self, kind, directory, runner):
-        self.key = SUITE, kind.name
+    def __init__(self, kind, directory, runner, suite=SUITE):
+        self.key = suite, kind.name
         self.runner = runner
         self.case = kind(directory, None)
         self.expected = None
@@ -88,6 +89,17 @@ class Program:
         if self.is_server:
             return programs.Subject(subject.name, preload=subject.library or "libc.so.6")
         return programs.Subject(subject.name, self.runner.command(subject, ("-o", self.lines)))
+
+    def system_calls(self, subject):
+        """Those of one run, under strace; raises Failed."""
+        summary = self.case.file("calls")
+        prefix = counts.strace(subject, summary)
+        try:
+            self.case.run(programs.Subject(subject.name, prefix))
+        except (measure.Failed, OSError) as failure:
+            measure.stop_all()
+            raise Failed(str(failure).splitlines()[0]) from None
+        return counts.total_in(summary)
 
     def run(self, subject):
         """One sample. Raises Failed."""

@@ -70,6 +70,13 @@ def faster_than_the_fastest_peer_of_odd_rounds():
     return found.against == "against jemalloc" and found.figure == 2 and not found.is_missed
 
 
+def an_improvement_is_judged_beyond_its_interval():
+    """Worse by 5 % every time; and by 5 % on average, but never alike."""
+    steady = verdict("improvement", "-1", made_up(allod=[1.05, 1.05, 1.06], glibc=[1, 1, 1]))
+    noisy = verdict("improvement", "-1", made_up(allod=[0.5, 1.6, 1.05], glibc=[1, 1, 1]))
+    return steady.is_missed and not noisy.is_missed and round(steady.figure) == -5
+
+
 def what_grows_with_size_is_not_flat():
     figures = made_up(allod=[2, 2])
     figures.add((KEY[0], "other"), "allod", 1, {"cpu": 5})
@@ -132,7 +139,8 @@ def shipped_targets_are_understood():
 
 TESTS = (best_is_chosen_on_odd_rounds, miss_within_own_spread_does_not_count,
          leanest_is_one_of_the_three_fastest, at_least_so_many_times_faster,
-         faster_than_the_fastest_peer_of_odd_rounds, what_grows_with_size_is_not_flat,
+         faster_than_the_fastest_peer_of_odd_rounds,
+         an_improvement_is_judged_beyond_its_interval, what_grows_with_size_is_not_flat,
          a_named_case_that_was_not_measured_is_listed, not_measured_is_missed_in_a_whole_run,
          a_program_may_measure_several_cases, figures_survive_their_file,
          waiting_is_no_call_of_the_allocators, shipped_targets_are_understood)

@@ -93,6 +93,19 @@ def print_amounts(figures, title, metric, suites=None):
                            for n in names])
 
 
+def print_improvements(figures, suite, name, base):
+    """By how much a subject is better than another, with how far that may be off."""
+    keys = figures.keys("cpu", (suite,))
+    rows = [(key, [figures.improvement(key, m, name, base) for m in ("cpu", "wall")])
+            for key in keys]
+    if not any(any(found) for _, found in rows):
+        return
+    print("\nimprovement of %s over %s, in percent, at a confidence of 95 %%" % (name, base))
+    print_row("", ["CPU time", "elapsed"])
+    for key, found in rows:
+        print_row(key[1], ["%+.1f ±%.1f" % f if f else "-" for f in found])
+
+
 def print_machine(figures):
     print(", ".join("%s: %s" % item for item in figures.machine.items()))
 

@@ -45,13 +45,14 @@ class Verdict:
     def __init__(self, target, case, figure, margin=0.0, against="", at_least=False):
         self.target, self.case, self.figure = target, case, figure
         self.margin, self.against, self.at_least = margin, against, at_least
+        self.tolerance = 0.0    # the same in the figure's own unit
 
     @property
     def is_missed(self):
         if self.figure is None:
             return False
         if self.at_least:
-            return self.figure * (1 + self.margin) < self.target.limit
+            return self.figure * (1 + self.margin) + self.tolerance < self.target.limit
         return self.figure > self.target.limit * (1 + self.margin)
 
     def line(self):
@@ -60,6 +61,7 @@ class Verdict:
             state = "not measured"
         shown = amount(self.figure, self.target.unit)
         margin = " ±%.0f %%" % (100 * self.margin) if self.margin else ""
+        margin += " ±%.1f" % self.tolerance if self.tolerance else ""
         return "%-25s %-32s %10s%-7s %s %-9s %-12s %s" % (
             self.target.name, self.case, shown, margin, "≥" if self.at_least else "≤",
             amount(self.target.limit, self.target.unit), state, self.against)
@@ -163,6 +165,16 @@ def faster_than_fastest(target, figures):
         yield how_many_times(target, figures, key, ranking[0] if ranking else None, EVEN)
 
 
+def improvement(target, figures):
+    """In percent over glibc. What is beyond the confidence interval of its mean is missed."""
+    for key in target.expected(figures):
+        found = figures.improvement(key, target.metric, ALLOD, GLIBC)
+        verdict = Verdict(target, key[1], found and found[0], against="against glibc",
+                          at_least=True)
+        verdict.tolerance = found[1] if found else 0.0
+        yield verdict
+
+
 def flat(target, figures):
     keys = target.keys(figures)
     values = [figures.median(k, ALLOD, target.metric) for k in keys]
@@ -174,7 +186,8 @@ def flat(target, figures):
 RULES = {"times-fastest": times_fastest, "times-leanest": times_leanest,
          "mean-times-fastest": mean_times_fastest, "at-most": at_most,
          "above-glibc": above_glibc, "times-faster": times_faster,
-         "faster-than-fastest": faster_than_fastest, "flat": flat}
+         "faster-than-fastest": faster_than_fastest, "flat": flat,
+         "improvement": improvement}
 
 
 def check(path, figures, is_whole, suites):
