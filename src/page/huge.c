@@ -27,8 +27,8 @@ enum {
 	HUGE_BACKED = 255,
 	/* 15 of 16 pages must be present, so that hardly any memory is added. */
 	HUGE_PRESENT_SHARE = 16,
-	/* 64 MiB a round at most: 20 to 40 ms here. */
-	HUGE_ROUND_CHUNKS = 32,
+	/* 128 MiB a round at most: 40 to 80 ms here, of 268. */
+	HUGE_ROUND_CHUNKS = 64,
 	/* Huge pages of this size, which they have where base pages are 4 KiB, have 512 of those. */
 	CHUNK_PAGES_SHIFT = 9,
 	/* Of the mappings that the kernel allows, an eighth may be cut by chunks. */
