@@ -143,6 +143,7 @@ struct arena {
 	_Atomic(uint64_t) alloc_calls;
 	_Atomic(uint64_t) move_calls;
 	_Atomic(uint64_t) moved;        /* STAMP_HEAD marks */
+	_Atomic(uint64_t) moved_above;  /* mappings counted by page_mappings_take() */
 	_Atomic(uint64_t) move_regrets; /* moved runs that were freed again */
 	_Atomic(uint64_t) lost; /* used granules that can never be freed: a refused repair */
 	_Atomic(uint64_t) direct_granules;

@@ -113,13 +113,50 @@ static size_t pieces_of(const struct arena *a, size_t pos, size_t n)
 	return pieces;
 }
 
+/* Mappings that moving may cost. */
+static uint64_t budget(void)
+{
+	return os_facts()->max_map_count / MOVE_MAPPINGS_PART;
+}
+
+static uint64_t budget_used(struct arena *a)
+{
+	return a_load_rlx(&a->moved) * MOVE_MAPPINGS_EACH + a_load_rlx(&a->moved_above);
+}
+
+bool page_mappings_take(size_t n)
+{
+	struct arena *a = arena_get();
+
+	if (!a)
+		return false;
+	a_add_rlx(&a->moved_above, n);
+	if (budget_used(a) <= budget())
+		return true;
+	a_sub_rlx(&a->moved_above, n);
+	return false;
+}
+
+void page_mappings_give(size_t n)
+{
+	a_sub_rlx(&arena_get()->moved_above, n);
+}
+
+bool page_mappings_crowded(void)
+{
+	struct arena *a = arena_get();
+
+	return a && budget_used(a) > budget() / 2;
+}
+
 /* Counts so many more moved pieces, if the budget allows. */
 static bool budget_take(struct arena *a, size_t pieces)
 {
-	uint64_t limit = os_facts()->max_map_count / MOVE_MAPPINGS_PART / MOVE_MAPPINGS_EACH;
-
-	if (pieces <= MOVE_PIECES_MOST && a_add_rlx(&a->moved, pieces) + pieces <= limit)
-		return true;
+	if (pieces <= MOVE_PIECES_MOST) {
+		a_add_rlx(&a->moved, pieces);
+		if (budget_used(a) <= budget())
+			return true;
+	}
 	if (pieces <= MOVE_PIECES_MOST)
 		a_sub_rlx(&a->moved, pieces);
 	return false;

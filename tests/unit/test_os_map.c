@@ -307,6 +307,17 @@ TEST(collapsing_keeps_the_contents)
 		CHECK_EQ(p[i], (char)(i / page()));
 }
 
+TEST(what_is_mapped)
+{
+	char *p = os_reserve(4 * mib, 2 * mib);
+
+	CHECK(os_is_mapped(p, 4 * mib));
+	CHECK_EQ(os_unmap(p + mib, page()), 0);
+	CHECK(!os_is_mapped(p, 4 * mib));
+	CHECK(!os_is_mapped(p + mib, page()));
+	CHECK(os_is_mapped(p, mib));
+}
+
 TEST(wiped_on_fork)
 {
 	char *p = os_map(page(), page());

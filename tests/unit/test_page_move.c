@@ -143,6 +143,30 @@ TEST(small_runs_are_left_to_copying)
 	CHECK(page_check());
 }
 
+/* What the layer above moves counts against the same budget. */
+TEST(budget_is_shared)
+{
+	struct page_run a;
+	struct page_run b;
+
+	start();
+	need_move();
+	mock_facts()->max_map_count = 80;
+	CHECK(!page_mappings_crowded());
+	CHECK(!page_mappings_take(21));
+	CHECK(page_mappings_take(10));
+	CHECK(!page_mappings_crowded());
+	CHECK(page_mappings_take(8));
+	CHECK(page_mappings_crowded());
+	a = take(4);
+	CHECK_EQ(page_move(a.base, 4, 5, &b), 0);
+	CHECK(!page_mappings_take(1));
+	CHECK_EQ(page_move(b.base, 5, 6, &a), -ENOTSUP);
+	page_mappings_give(18);
+	CHECK_EQ(page_move(b.base, 5, 6, &a), 0);
+	CHECK(page_check());
+}
+
 TEST(limits_forbid_moving)
 {
 	struct page_run a, b;

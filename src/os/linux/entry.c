@@ -60,6 +60,11 @@ void *os_move(void *old, size_t old_bytes, void *dst, size_t new_bytes, bool kee
 	return os_linux_move(old, old_bytes, dst, new_bytes, keep_old);
 }
 
+bool os_is_mapped(void *base, size_t bytes)
+{
+	return os_linux_is_mapped(base, bytes);
+}
+
 int os_grow(void *base, size_t old_bytes, size_t new_bytes)
 {
 	return os_linux_grow(base, old_bytes, new_bytes);

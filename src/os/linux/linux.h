@@ -20,6 +20,7 @@ int os_linux_reserve_at(void *base, size_t bytes);
 int os_linux_map_fixed(void *base, size_t bytes);
 int os_linux_remap_fixed_none(void *base, size_t bytes);
 void *os_linux_move(void *old, size_t old_bytes, void *dst, size_t new_bytes, bool keep_old);
+bool os_linux_is_mapped(void *base, size_t bytes);
 int os_linux_grow(void *base, size_t old_bytes, size_t new_bytes);
 int os_linux_huge(void *base, size_t bytes, bool on);
 int os_linux_collapse(void *base, size_t bytes);

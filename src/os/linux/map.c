@@ -208,6 +208,12 @@ void *os_linux_move(void *old, size_t old_bytes, void *dst, size_t new_bytes, bo
 	return os_syscall_failed(ret) ? NULL : (void *)ret;
 }
 
+/* Of anonymous memory, MS_ASYNC does nothing but look whether it is mapped. */
+bool os_linux_is_mapped(void *base, size_t bytes)
+{
+	return !os_syscall3(SYS_msync, (long)base, (long)bytes, MS_ASYNC);
+}
+
 int os_linux_grow(void *base, size_t old_bytes, size_t new_bytes)
 {
 	long ret = os_syscall5(SYS_mremap, (long)base, (long)old_bytes, (long)new_bytes, 0, 0);

@@ -106,6 +106,11 @@ void *os_move(void *old, size_t old_bytes, void *dst, size_t new_bytes, bool kee
 	return p;
 }
 
+bool os_is_mapped(void *base, size_t bytes)
+{
+	return os_linux_is_mapped(base, bytes);
+}
+
 int os_grow(void *base, size_t old_bytes, size_t new_bytes)
 {
 	int ret = mock_enter(OS_CALL_GROW);

@@ -120,6 +120,12 @@ int os_remap_fixed_none(void *base, size_t bytes);
 void *os_move(void *old, size_t old_bytes, void *dst, size_t new_bytes, bool keep_old);
 
 /*
+ * Whether every page of the range is mapped, by whomever: to tell, after a refused os_move(), a
+ * destination that was left as it was from one that was unmapped. Never reads or writes the pages.
+ */
+bool os_is_mapped(void *base, size_t bytes);
+
+/*
  * Grows a mapping made by os_map() where it is; the new part reads as zero. -ENOMEM when something
  * else is mapped behind it or the system refuses; nothing has changed then.
  */

@@ -117,6 +117,17 @@ void page_shrink(char *base, size_t old_granules, size_t new_granules);
  */
 int page_move(char *base, size_t old_granules, size_t new_granules, struct page_run *ret_run);
 
+/*
+ * The kernel cannot join mappings whose pages were moved in with those around. The layer above
+ * counts here how many mappings it makes by moving (2^31 at most), beside those that page_move()
+ * makes: together they may be a quarter of vm.max_map_count. False: that would be too many, or
+ * moving is not possible here, and nothing was counted.
+ */
+bool page_mappings_take(size_t n);
+void page_mappings_give(size_t n);
+/* Whether more than half of what may be counted is. */
+bool page_mappings_crowded(void);
+
 /* Gives all free dirty memory back to the kernel now; returns how many bytes. */
 size_t page_trim(void);
 
