@@ -229,8 +229,8 @@ uintptr_t place_choose(size_t below, size_t above, unsigned attempt);
 
 /* Takes n granules such that (position + align_offset) % align == 0, or BITMAP_NONE. */
 size_t run_take(struct arena *a, size_t n, size_t align, size_t align_offset);
-/* Counts granules just taken as used; returns whether all read as zero. */
-bool run_account_take(struct arena *a, size_t pos, size_t n);
+/* Counts granules just taken as used; returns how many do not read as zero. */
+size_t run_account_take(struct arena *a, size_t pos, size_t n);
 /* Stamps and frees granules that the caller holds, whose contents are of no use any more. */
 void run_give(struct arena *a, size_t pos, size_t n);
 /* The same for granules that read as zero. */

@@ -154,7 +154,7 @@ int direct_alloc(struct arena *a, size_t n, size_t align_bytes, struct page_run 
 		goto give_base;
 	account(a, n);
 	a_add_rlx(&a->direct_runs, 1);
-	*ret_run = (struct page_run){ .base = base, .granules = n, .zeroed = true };
+	*ret_run = (struct page_run){ .base = base, .granules = n, .fresh = n, .zeroed = true };
 	return 0;
 give_base:
 	(void)os_unmap(base, n << PAGE_GRANULE_SHIFT);
@@ -250,6 +250,11 @@ int direct_move(struct arena *a, char *base, size_t old_n, size_t new_n, struct 
 	}
 	ret = move_to(a, base, old_n, to, new_n, slot);
 	if (!ret)
-		*ret_run = (struct page_run){ .base = to, .granules = new_n, .zeroed = true };
+		*ret_run = (struct page_run){
+			.base = to,
+			.granules = new_n,
+			.fresh = new_n - old_n,
+			.zeroed = true,
+		};
 	return ret;
 }

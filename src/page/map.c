@@ -134,6 +134,11 @@ uint32_t map_remove(const char *base)
 	return entry ? a_xchg_rlx(entry, 0) - 1 : UINT32_MAX;
 }
 
+uint32_t page_direct_slot(const void *p)
+{
+	return map_get(p);
+}
+
 void *page_record_lookup(const void *p)
 {
 	uint32_t slot = map_get(p);

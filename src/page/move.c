@@ -231,7 +231,7 @@ static int arena_move(struct arena *a, size_t pos, size_t old_n, size_t new_n,
 	size_t pieces;
 	size_t done;
 	size_t to;
-	bool zeroed;
+	size_t fresh;
 
 	if (!may_move(a, old_n))
 		return -ENOTSUP;
@@ -244,7 +244,7 @@ static int arena_move(struct arena *a, size_t pos, size_t old_n, size_t new_n,
 		return -ENOMEM;
 	}
 	(void)run_account_take(a, to, old_n);
-	zeroed = run_account_take(a, to + old_n, new_n - old_n);
+	fresh = new_n - old_n - run_account_take(a, to + old_n, new_n - old_n);
 	/* A mapping ends where huge pages are allowed, and the kernel moves one at a time. */
 	huge_forget(a, pos, old_n);
 	huge_forget(a, to, new_n);
@@ -256,7 +256,7 @@ static int arena_move(struct arena *a, size_t pos, size_t old_n, size_t new_n,
 	if (a_load_rlx(&a->move_refusals))
 		a_store_rlx(&a->move_refusals, 0);
 	run_give_clean(a, pos, old_n);
-	*ret_run = (struct page_run){ arena_address(a, to), new_n, zeroed };
+	*ret_run = (struct page_run){ arena_address(a, to), new_n, fresh, fresh == new_n - old_n };
 	return 0;
 }
 

@@ -34,6 +34,20 @@ static void hints_lower(struct arena *a, size_t pos)
 	}
 }
 
+/* As run_take(), of what is free now. */
+static size_t take_ready(struct arena *a, size_t n, size_t align, size_t align_offset)
+{
+	_Atomic(uint32_t) *hint = &a->hints[hint_class(n)];
+	uint32_t start = align == 1 ? a_load_rlx(hint) : 0;
+	size_t pos = BITMAP_NONE;
+
+	if (n <= a->granules)
+		pos = bitmap_take(&a->map, n, align, align_offset, start);
+	if (align == 1 && pos != BITMAP_NONE)
+		a_store_rlx(hint, (uint32_t)pos);
+	return pos;
+}
+
 size_t run_take(struct arena *a, size_t n, size_t align, size_t align_offset)
 {
 	_Atomic(uint32_t) *hint = &a->hints[hint_class(n)];
@@ -64,7 +78,7 @@ void run_note_peak(struct arena *a, uint64_t balance)
 		;
 }
 
-bool run_account_take(struct arena *a, size_t pos, size_t n)
+size_t run_account_take(struct arena *a, size_t pos, size_t n)
 {
 	uint64_t dirty = 0;
 	uint64_t cold = 0;
@@ -81,7 +95,7 @@ bool run_account_take(struct arena *a, size_t pos, size_t n)
 	run_note_peak(a, a_add_rlx(&a->balance, change) + change);
 	if (dirty && n >= HUGE_RUN_GRANULES)
 		huge_note_reuse(a, pos, n);
-	return !dirty;
+	return dirty;
 }
 
 void run_put(struct arena *a, size_t pos, size_t n, size_t dirty)
@@ -163,11 +177,24 @@ static size_t align_granules(size_t align_bytes)
 	return align_bytes <= PAGE_GRANULE_BYTES ? 1 : align_bytes >> PAGE_GRANULE_SHIFT;
 }
 
+/* Tells of a run that was just taken. */
+static void begin(struct arena *a, size_t pos, size_t granules, struct page_run *ret_run)
+{
+	size_t dirty = run_account_take(a, pos, granules);
+
+	*ret_run = (struct page_run){
+		.base = arena_address(a, pos),
+		.granules = granules,
+		.fresh = granules - dirty,
+		.zeroed = !dirty,
+	};
+	a_add_rlx(&a->alloc_calls, 1);
+}
+
 int page_alloc(size_t granules, size_t align_bytes, struct page_run *ret_run)
 {
 	struct arena *a = arena_need();
 	size_t pos = BITMAP_NONE;
-	int ret = 0;
 
 	ASSERT(granules > 0);
 	ASSERT((align_bytes & (align_bytes - 1)) == 0);
@@ -176,16 +203,42 @@ int page_alloc(size_t granules, size_t align_bytes, struct page_run *ret_run)
 	if (align_bytes <= RUN_ALIGN_MOST_BYTES)
 		pos = run_take(a, granules, align_granules(align_bytes),
 			a->base >> PAGE_GRANULE_SHIFT);
-	if (pos == BITMAP_NONE) {
-		ret = direct_alloc(a, granules, align_bytes, ret_run);
-	} else {
-		ret_run->base = arena_address(a, pos);
-		ret_run->granules = granules;
-		ret_run->zeroed = run_account_take(a, pos, granules);
-	}
+	if (pos == BITMAP_NONE)
+		return page_alloc_direct(granules, align_bytes, ret_run);
+	begin(a, pos, granules, ret_run);
+	return 0;
+}
+
+int page_alloc_ready(size_t granules, size_t align_bytes, struct page_run *ret_run)
+{
+	struct arena *a = arena_get();
+	size_t pos = BITMAP_NONE;
+
+	if (a && align_bytes <= RUN_ALIGN_MOST_BYTES)
+		pos = take_ready(a, granules, align_granules(align_bytes),
+			a->base >> PAGE_GRANULE_SHIFT);
+	if (pos == BITMAP_NONE)
+		return -EAGAIN;
+	begin(a, pos, granules, ret_run);
+	return 0;
+}
+
+int page_alloc_direct(size_t granules, size_t align_bytes, struct page_run *ret_run)
+{
+	struct arena *a = arena_need();
+	int ret = a ? direct_alloc(a, granules, align_bytes, ret_run) : -ENOMEM;
+
 	if (!ret)
 		a_add_rlx(&a->alloc_calls, 1);
 	return ret;
+}
+
+bool page_is_free(const void *p)
+{
+	struct arena *a = arena_get();
+	size_t pos;
+
+	return a && arena_position(a, p, &pos) && bitmap_is_free(&a->map, pos);
 }
 
 void page_free(char *base, size_t granules)
@@ -235,7 +288,7 @@ bool page_extend(char *base, size_t old_granules, size_t new_granules, bool *ret
 	if (new_granules > a->granules - pos ||
 		!take_behind(a, pos + old_granules, pos + new_granules))
 		return false;
-	*ret_zeroed = run_account_take(a, pos + old_granules, new_granules - old_granules);
+	*ret_zeroed = !run_account_take(a, pos + old_granules, new_granules - old_granules);
 	return true;
 }
 

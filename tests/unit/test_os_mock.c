@@ -75,6 +75,7 @@ static int commit_or_null(char *base, size_t bytes, enum os_call kind)
 		return os_present(base, bytes, &pages);
 	}
 	case OS_CALL_POPULATE: return os_populate(base, bytes);
+	case OS_CALL_PREFER_NODE: return os_prefer_node(base, bytes, 0);
 	case OS_CALL_NAME: return os_name(base, bytes, "allod-test");
 	case OS_CALL_WIPE_ON_FORK: return os_wipe_on_fork(base, bytes);
 	case OS_CALL_BARRIER: return os_barrier();

@@ -90,6 +90,11 @@ int os_populate(void *base, size_t bytes)
 	return os_linux_populate(base, bytes);
 }
 
+int os_prefer_node(void *base, size_t bytes, int node)
+{
+	return os_linux_prefer_node(base, bytes, node);
+}
+
 int os_name(void *base, size_t bytes, const char *name)
 {
 	return os_linux_name(base, bytes, name);

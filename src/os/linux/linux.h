@@ -26,6 +26,7 @@ int os_linux_huge(void *base, size_t bytes, bool on);
 int os_linux_collapse(void *base, size_t bytes);
 int os_linux_present(void *base, size_t bytes, size_t *ret_pages);
 int os_linux_populate(void *base, size_t bytes);
+int os_linux_prefer_node(void *base, size_t bytes, int node);
 void os_linux_barrier_register(void);
 int os_linux_barrier(void);
 int os_linux_task_barrier(void);

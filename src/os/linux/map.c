@@ -25,7 +25,11 @@ enum {
 	OS_MAP_FIXED_NOREPLACE = 0x100000,
 	OS_PR_SET_VMA = 0x53564d41,
 	OS_PR_SET_VMA_ANON_NAME = 0,
+	OS_MPOL_PREFERRED = 1,
 };
+
+/* Kernels have 1024 nodes at most. */
+enum { WORD_BITS = 64, NODE_WORDS = 16 };
 
 static const int map_private = MAP_PRIVATE | MAP_ANONYMOUS;
 static const int prot_rw = PROT_READ | PROT_WRITE;
@@ -252,6 +256,19 @@ int os_linux_present(void *base, size_t bytes, size_t *ret_pages)
 int os_linux_populate(void *base, size_t bytes)
 {
 	return advise(base, bytes, OS_MADV_POPULATE_WRITE);
+}
+
+int os_linux_prefer_node(void *base, size_t bytes, int node)
+{
+	unsigned long mask[NODE_WORDS] = { 0 };
+	int ret;
+
+	if (node < 0 || node >= NODE_WORDS * WORD_BITS)
+		return -EINVAL;
+	mask[node / WORD_BITS] = 1ul << node % WORD_BITS;
+	ret = (int)os_syscall6(SYS_mbind, (long)base, (long)bytes, OS_MPOL_PREFERRED, (long)mask,
+		NODE_WORDS * WORD_BITS, 0);
+	return ret == -EINVAL ? ret : 0;
 }
 
 int os_linux_name(void *base, size_t bytes, const char *name)

@@ -127,6 +127,14 @@ int os_huge(void *base, size_t bytes, bool on)
 	return mock_record(OS_CALL_HUGE, base, bytes, ret ? ret : os_linux_huge(base, bytes, on));
 }
 
+int os_prefer_node(void *base, size_t bytes, int node)
+{
+	int ret = mock_enter(OS_CALL_PREFER_NODE);
+
+	return mock_record(OS_CALL_PREFER_NODE, base, bytes,
+		ret ? ret : os_linux_prefer_node(base, bytes, node));
+}
+
 int os_name(void *base, size_t bytes, const char *name)
 {
 	int ret = mock_enter(OS_CALL_NAME);

@@ -58,6 +58,7 @@ static const char *const call_names[OS_CALL_KINDS] = {
 	[OS_CALL_COLLAPSE] = "collapse",
 	[OS_CALL_PRESENT] = "present",
 	[OS_CALL_POPULATE] = "populate",
+	[OS_CALL_PREFER_NODE] = "prefer_node",
 	[OS_CALL_NAME] = "name",
 	[OS_CALL_BARRIER] = "barrier",
 	[OS_CALL_RSEQ_REGISTER] = "rseq_register",

@@ -51,6 +51,10 @@ struct block {
 
 /* Allocates; 0, -ENOMEM or -EAGAIN. `bytes` is not 0; `want` is never NULL and has been checked. */
 int block_alloc(size_t bytes, const struct block_want *want, void **ret_block);
+/* Whether there is such a NUMA node. */
+bool block_node_exists(int node);
+/* Puts back what waits in caches, so that page can give it back; returns the bytes. */
+size_t block_trim(void);
 /* Frees a live block. Misuse ends the process. */
 void block_free(void *block);
 /* Finds the live block that begins at `block`; false if none does. */

@@ -157,6 +157,12 @@ int os_populate(void *base, size_t bytes);
  */
 int os_name(void *base, size_t bytes, const char *name);
 
+/*
+ * Asks for the pages of the range to come from that NUMA node, as long as it has some. -EINVAL when
+ * there is no such node; 0 too where the kernel has no nodes or does not permit to choose.
+ */
+int os_prefer_node(void *base, size_t bytes, int node);
+
 /* A forked child finds the range zero instead of a copy. -EINVAL when not supported. */
 int os_wipe_on_fork(void *base, size_t bytes);
 
@@ -223,6 +229,13 @@ uint64_t os_fine_ns(void);
 /* The kernel's id of the calling thread, and of the process; neither cached nor fooled by fork. */
 int os_thread_id(void);
 int os_pid(void);
+
+/*
+ * A number that tells processors apart: that of the one which runs the caller, or, where that is not
+ * known without a system call, one of the calling thread. It may be out of date at once. Not for the
+ * background task.
+ */
+unsigned os_cpu(void);
 
 /*
  * Text in and out

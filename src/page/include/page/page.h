@@ -56,6 +56,7 @@ extern struct page_arena page_arena __attribute__((visibility("hidden")));
 struct page_run {
 	char *base;      /* granule aligned */
 	size_t granules; /* as asked for */
+	size_t fresh;    /* granules of it that read as zero */
 	bool zeroed;
 };
 
@@ -91,6 +92,21 @@ int page_init(void);
  * or anything up to a granule means a granule). Returns 0, or -ENOMEM and nothing changed.
  */
 int page_alloc(size_t granules, size_t align_bytes, struct page_run *ret_run);
+
+/*
+ * The same without a system call: -EAGAIN when that is not possible, so nothing is grown or mapped.
+ */
+int page_alloc_ready(size_t granules, size_t align_bytes, struct page_run *ret_run);
+
+/* The same as a direct run always: a mapping of its own. */
+int page_alloc_direct(size_t granules, size_t align_bytes, struct page_run *ret_run);
+
+/*
+ * For a run that page_alloc() has just given, or the front of it: with `zero` all of it reads as
+ * zero afterwards, of which only what needs it is written; with `populate` what has no pages gets
+ * them, in one system call at most. A refusal is not told: the pages come when they are touched.
+ */
+void page_prepare(struct page_run *run, bool zero, bool populate);
 
 /*
  * Takes back a whole run: `base` and `granules` as handed out or as last changed by page_extend()
@@ -209,6 +225,15 @@ void page_record_each(void (*fn)(void *record, void *arg), void *arg);
  */
 uint32_t page_record_some(uint32_t from, uint32_t count, void (*fn)(void *record, void *arg),
 	void *arg);
+
+/*
+ * The number, below 2^20, that a direct run has as long as it lives; UINT32_MAX if there is none at
+ * the address. As page_record_lookup(), it knows the first PAGE_DIRECT_SPAN granules of a run.
+ */
+uint32_t page_direct_slot(const void *p);
+
+/* Whether the granule of that address of the arena is free at this moment. */
+bool page_is_free(const void *p);
 
 /* The record of an address outside the arena: that of a direct run, or NULL. */
 void *page_record_lookup(const void *p);

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Blocks freed lately, one class a size, for each processor. The number of the processor is a hint
+ * that keeps processors out of each other's lines: any thread may use any way.
+ *
+ * Operations        cache_take, cache_put, cache_flush
+ * Synchronization   any of them beside any other. A way holds the address of a block that belongs to
+ *                   nobody else, or 0; who exchanges it for 0 has the block
+ * Linearization     the exchange and the compare-and-swap of a way
+ * Ordering          [block.4]: what was written to the block is before what its taker does
+ * Progress          wait-free; a thread stopped here keeps one block out of use
+ * Reclamation       none
+ *
+ * How much may wait is bounded by the ways that a class may use: 2.7 MiB for each processor.
+ */
+#include "core.h"
+
+enum {
+	CACHE_CPUS = 64, /* power of two; processors beyond share */
+	WAYS = 8,
+	/* Set in a way by cache_flush() for blocks that it saw there; addresses are of pages. */
+	SEEN = 1,
+};
+
+struct line {
+	_Alignas(64) _Atomic(uintptr_t) way[WAYS];
+};
+
+static struct line cache[CACHE_CPUS][CACHE_CLASSES];
+
+/* 32 KiB in 8, 128 KiB in 4, up to 512 KiB in 1. */
+static const uint8_t ways[CACHE_CLASSES] = { 8, 8, 8, 8, 4, 4, 4, 4, 2, 2, 2, 2, 2, 2, 2, 4, 2, 2,
+	1, 1, 1, 1, 1 };
+
+static struct line *line_of(unsigned class)
+{
+	return &cache[os_cpu() & (CACHE_CPUS - 1)][class];
+}
+
+char *cache_take(unsigned class)
+{
+	struct line *line = line_of(class);
+
+	for (unsigned i = 0; i < ways[class]; i++) {
+		uintptr_t entry = a_load_rlx(&line->way[i]);
+		if (!entry)
+			continue;
+		/* [block.4] acq: the block is ours with what was done to it before. */
+		entry = a_xchg_acq(&line->way[i], 0);
+		if (entry)
+			return (char *)(entry & ~(uintptr_t)SEEN);
+	}
+	return NULL;
+}
+
+bool cache_has_room(unsigned class)
+{
+	struct line *line = line_of(class);
+
+	for (unsigned i = 0; i < ways[class]; i++)
+		if (!a_load_rlx(&line->way[i]))
+			return true;
+	return false;
+}
+
+bool cache_put(unsigned class, char *base)
+{
+	struct line *line = line_of(class);
+
+	for (unsigned i = 0; i < ways[class]; i++) {
+		uintptr_t none = 0;
+		if (a_load_rlx(&line->way[i]))
+			continue;
+		/* [block.4] rel: what was done to the block is before; pairs with cache_take(). */
+		if (a_cas_strong_rel(&line->way[i], &none, (uintptr_t)base))
+			return true;
+	}
+	return false;
+}
+
+/* Puts a block back into the store; its bytes. */
+static size_t drop(unsigned class, char *base)
+{
+	if (class < PIECE_PAGES - 1) {
+		piece_drop(base);
+		return (class + 1) * page_bytes();
+	}
+	run_drop(base, class - (PIECE_PAGES - 2));
+	return (class - (PIECE_PAGES - 2)) << PAGE_GRANULE_SHIFT;
+}
+
+static size_t flush_way(_Atomic(uintptr_t) *way, unsigned class, bool everything)
+{
+	uintptr_t entry = a_load_rlx(way);
+
+	if (!entry)
+		return 0;
+	if (!everything && !(entry & SEEN)) {
+		/* Whatever it is by now: who changed it has used it. */
+		(void)a_cas_strong_rlx(way, &entry, entry | SEEN);
+		return 0;
+	}
+	/* [block.4] acq: as in cache_take(). */
+	if (!a_cas_strong_acq(way, &entry, 0))
+		return 0;
+	return drop(class, (char *)(entry & ~(uintptr_t)SEEN));
+}
+
+size_t block_trim(void)
+{
+	return cache_flush(true);
+}
+
+size_t cache_flush(bool everything)
+{
+	size_t bytes = 0;
+
+	for (unsigned cpu = 0; cpu < CACHE_CPUS; cpu++)
+		for (unsigned class = 0; class < CACHE_CLASSES; class ++)
+			for (unsigned i = 0; i < ways[class]; i++)
+				bytes += flush_way(&cache[cpu][class].way[i], class, everything);
+	return bytes;
+}

@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pieces: blocks of 1 to 15 pages that share a granule.
+ *
+ * Granules with free pages are listed, by the longest run of pages that is free in them: list i
+ * has those with FIT[i] pages or more in a row. A list is a bitmap over granules, searched from the
+ * front, so that what is in use stays dense there. The word of a granule says in which list it is.
+ * Who takes the bit out of the list owns the listing: it changes the word, and puts the bit where
+ * the word then says. A granule whose last piece is freed goes back to page.
+ *
+ * Operations        piece_alloc, piece_free, piece_drop, piece_revive, piece_find
+ * Synchronization   any of them beside any other. Pages change hands by compare-and-swap of the
+ *                   word; nobody but who holds a live or waiting piece changes its bits
+ * Linearization     the compare-and-swap of the word
+ * Ordering          [block.3]: what was written to free pages is before what their next owner does
+ * Progress          lock-free. A thread that stops with a bit in its hand keeps the free pages of
+ *                   that granule out of use, 64 KiB; pieces in it can be freed
+ * Reclamation       words are type-stable
+ */
+#include "core.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum {
+	LISTS = 7,
+	LISTED_SHIFT = 56,
+	ZERO_SHIFT = 32,
+	BEGIN_SHIFT = 16,
+};
+
+#define LISTED_MASK ((uint64_t)0xf << LISTED_SHIFT)
+
+/* By pages: the list in which a granule with so many free in a row belongs... */
+static const uint8_t list_of[PIECE_PAGES + 1] = { 0, 0, 1, 2, 3, 3, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6,
+	6 };
+/* ...and the first list all of whose granules have so many. */
+static const uint8_t list_for[PIECE_PAGES + 1] = { 0, 0, 1, 2, 3, 4, 4, 5, 5, 6, 6, 6, 6, LISTS,
+	LISTS, LISTS, LISTS };
+
+struct lists {
+	struct bitmap map[LISTS];
+	/* Where to begin a search; a wrong value costs density, nothing else. */
+	_Atomic(uint32_t) hints[LISTS];
+};
+
+static _Atomic(struct lists *) lists;
+
+static unsigned pages_in_granule(void)
+{
+	return (unsigned)(PAGE_GRANULE_BYTES / page_bytes());
+}
+
+static uint32_t all_pages(void)
+{
+	return (1u << pages_in_granule()) - 1;
+}
+
+size_t piece_most(void)
+{
+	return pages_in_granule() - 1;
+}
+
+static uint32_t live_of(uint64_t word)
+{
+	return (uint16_t)word;
+}
+
+static uint32_t begin_of(uint64_t word)
+{
+	return (uint16_t)(word >> BEGIN_SHIFT);
+}
+
+static uint32_t zero_of(uint64_t word)
+{
+	return (uint16_t)(word >> ZERO_SHIFT);
+}
+
+static uint32_t free_of(uint64_t word)
+{
+	return live_of(word) & ~begin_of(word);
+}
+
+static unsigned listed_of(uint64_t word)
+{
+	return (unsigned)(word >> LISTED_SHIFT) & 0xf;
+}
+
+static uint64_t make(uint32_t live, uint32_t begin, uint32_t zero, unsigned listed)
+{
+	return unit_word(UNIT_PIECES) | (uint64_t)listed << LISTED_SHIFT |
+		(uint64_t)zero << ZERO_SHIFT | (uint64_t)begin << BEGIN_SHIFT | live;
+}
+
+/* The pages from each of which n free ones follow. */
+static uint32_t starts_of(uint32_t free, size_t n)
+{
+	for (size_t have = 1; have < n;) {
+		size_t step = have < n - have ? have : n - have;
+		free &= free >> step;
+		have += step;
+	}
+	return free;
+}
+
+static size_t longest(uint32_t free)
+{
+	size_t n = 0;
+
+	for (; free; free &= free >> 1)
+		n++;
+	return n;
+}
+
+/* What `listed` should be: the number of a list plus one, or 0 for a granule without free pages. */
+static unsigned listing_for(uint32_t free)
+{
+	return free ? list_of[longest(free)] + 1u : 0;
+}
+
+static uint32_t span(unsigned page, size_t n)
+{
+	return ((1u << n) - 1) << page;
+}
+
+/* Pages of the piece that begins at `page`. */
+static size_t length_at(uint64_t word, unsigned page)
+{
+	uint32_t ends = (live_of(word) | begin_of(word)) >> page >> 1;
+
+	return (size_t)__builtin_ctz(ends | 1u << (pages_in_granule() - page - 1)) + 1;
+}
+
+static unsigned page_of(const char *p)
+{
+	return (unsigned)(((uintptr_t)p & (PAGE_GRANULE_BYTES - 1)) / page_bytes());
+}
+
+static struct lists *lists_get(void)
+{
+	/* [block.2] acq: the bitmaps are ready; pairs with lists_make(). */
+	return a_load_acq(&lists);
+}
+
+static __attribute__((cold, noinline)) struct lists *lists_make(void)
+{
+	const size_t header = (sizeof(struct lists) + 63) & ~(size_t)63;
+	const size_t granules = arena_granules();
+	struct lists *winner = NULL;
+	struct lists *mine;
+	size_t each;
+	size_t bytes;
+
+	if (!granules)
+		return NULL;
+	each = bitmap_storage_bytes(granules);
+	bytes = round_pages(header + LISTS * each);
+	mine = os_map(bytes, page_bytes());
+	if (!mine)
+		return NULL;
+	for (unsigned i = 0; i < LISTS; i++)
+		bitmap_init(&mine->map[i], (char *)mine + header + i * each, granules);
+	/* [block.2] acqrel: publishes the bitmaps, or reads the winner's; pairs with lists_get(). */
+	if (a_cas_strong_acqrel(&lists, &winner, mine))
+		return mine;
+	(void)os_unmap(mine, bytes);
+	return winner;
+}
+
+/* Whether a granule with this word is in the list where it belongs. */
+static bool is_listed_well(uint64_t word)
+{
+	return free_of(word) != all_pages() && listing_for(free_of(word)) == listed_of(word);
+}
+
+static bool bit_take(struct unit *unit, unsigned listed)
+{
+	return bitmap_take_at(&lists_get()->map[listed - 1], unit_position(unit), 1);
+}
+
+/*
+ * Puts the granule, whose word says so and whose bit is ours, into that list. Pages that were freed
+ * since the word said so: their freers found no bit to take, so it is for us to look again. True:
+ * the bit is ours once more.
+ */
+static bool list_put(struct unit *unit, unsigned listed)
+{
+	struct lists *l = lists_get();
+	size_t pos = unit_position(unit);
+
+	if (!bitmap_put(&l->map[listed - 1], pos, 1))
+		os_fatal("allod: corrupted page map\n");
+	if (a_load_rlx(&l->hints[listed - 1]) > pos)
+		a_store_rlx(&l->hints[listed - 1], (uint32_t)pos);
+	/*
+	 * [block.5] seq: the bit is there before the word is read; pairs with make_free().
+	 * (bitmap_put() ends with such a fence.)
+	 */
+	return !is_listed_well(a_load_rlx(&unit->word)) && bit_take(unit, listed);
+}
+
+/* A granule from the list, whose bit is ours then, or NULL. */
+static struct unit *list_take(struct lists *l, unsigned i)
+{
+	uint32_t hint = a_load_rlx(&l->hints[i]);
+	size_t pos = bitmap_take(&l->map[i], 1, 1, 0, hint);
+
+	if (pos == BITMAP_NONE)
+		return NULL;
+	if (pos != hint)
+		a_store_rlx(&l->hints[i], (uint32_t)pos);
+	return unit_at(pos);
+}
+
+/* The granule has no piece any more and is in no list: it goes back. */
+static void give_back(struct unit *unit)
+{
+	page_free(unit_address(unit), 1);
+}
+
+/*
+ * The bit of the granule is ours: lists it as its pages are now, or gives it back if none is in
+ * use.
+ */
+static void relist(struct unit *unit)
+{
+	unsigned listed;
+
+	do {
+		uint64_t word = a_load_rlx(&unit->word);
+		uint64_t new;
+		do {
+			listed = listing_for(free_of(word));
+			new = (word & ~LISTED_MASK) | (uint64_t)listed << LISTED_SHIFT;
+			if (free_of(word) == all_pages())
+				new = unit_word(UNIT_FREED);
+			/* [block.3] acq: what was done to the pages is before; rel: likewise. */
+		} while (!a_cas_weak_acqrel(&unit->word, &word, new));
+		if (unit_kind(new) == UNIT_FREED) {
+			give_back(unit);
+			return;
+		}
+	} while (listed && list_put(unit, listed));
+}
+
+static void list_new(struct unit *unit, unsigned listed)
+{
+	if (list_put(unit, listed))
+		relist(unit);
+}
+
+/* Takes n pages out of a granule whose bit is ours, and lists it again. */
+static char *take_from(struct unit *unit, size_t n, bool *ret_zeroed)
+{
+	uint64_t word = a_load_rlx(&unit->word);
+	uint64_t new;
+	unsigned page;
+	unsigned listed;
+
+	do {
+		uint32_t free = free_of(word);
+		uint32_t starts = starts_of(free, n);
+		uint32_t taken;
+		if (!starts) {
+			relist(unit);
+			return NULL;
+		}
+		page = (unsigned)__builtin_ctz(starts);
+		taken = span(page, n);
+		listed = listing_for(free & ~taken);
+		*ret_zeroed = (zero_of(word) & taken) == taken;
+		new = make((live_of(word) & ~taken) | 1u << page, begin_of(word) | 1u << page,
+			zero_of(word) & ~taken, listed);
+		/* [block.3] acq: the pages are ours with all that was done to them before. */
+	} while (!a_cas_weak_acqrel(&unit->word, &word, new));
+	if (listed)
+		list_new(unit, listed);
+	return unit_address(unit) + page * page_bytes();
+}
+
+/* Takes n pages from a granule that has some free. */
+static char *take_listed(size_t n, bool *ret_zeroed)
+{
+	struct lists *l = lists_get();
+
+	for (unsigned i = l ? list_for[n] : LISTS; i < LISTS; i++) {
+		struct unit *unit;
+		while ((unit = list_take(l, i))) {
+			char *base = take_from(unit, n, ret_zeroed);
+			if (base)
+				return base;
+		}
+	}
+	return NULL;
+}
+
+/* Divides a fresh granule, whose first n pages are the new piece. */
+static int take_fresh(size_t n, bool may_call, char **ret_base, bool *ret_zeroed)
+{
+	uint32_t free = all_pages() & ~span(0, n);
+	unsigned listed = listing_for(free);
+	struct page_run run;
+	struct unit *unit;
+	int ret;
+
+	/* Where there is no arena, all blocks are of other kinds. */
+	if (!lists_get() && (!may_call || !lists_make()))
+		return may_call ? -ENOTSUP : -EAGAIN;
+	ret = may_call ? page_alloc(1, 0, &run) : page_alloc_ready(1, 0, &run);
+	if (ret)
+		return ret;
+	/* A direct run: the caller gets a block of another kind. */
+	if (!page_in_arena(run.base))
+		ret = -ENOTSUP;
+	else
+		ret = unit_need(run.base, may_call, &unit);
+	if (ret) {
+		page_free(run.base, 1);
+		return ret;
+	}
+	/* [block.3] rel: the pages' contents are before; pairs with take_from(). */
+	a_store_rel(&unit->word, make(free | 1, 1, run.zeroed ? free : 0, listed));
+	list_new(unit, listed);
+	*ret_base = run.base;
+	*ret_zeroed = run.zeroed;
+	return 0;
+}
+
+int piece_alloc(size_t pages, unsigned flags, char **ret_base)
+{
+	char *base = cache_take(cache_class_of_pages(pages));
+	bool zeroed = false;
+	int ret = 0;
+
+	if (base)
+		piece_revive(base);
+	else
+		base = take_listed(pages, &zeroed);
+	if (!base)
+		ret = take_fresh(pages, !(flags & ALLOD_PAGE_CONSTANT_TIME), &base, &zeroed);
+	if (ret)
+		return ret;
+	if (flags & ALLOD_PAGE_ZEROED && !zeroed)
+		memset(base, 0, pages * page_bytes());
+	*ret_base = base;
+	return 0;
+}
+
+/* The granule has more free than its list says; who has its bit sees to that, or we. */
+static void move_lists(struct unit *unit, unsigned listed)
+{
+	/* [block.5] seq: the word is changed before the bit is looked at; pairs with list_put(). */
+	a_fence_seq();
+	if (bit_take(unit, listed))
+		relist(unit);
+}
+
+/*
+ * The pages of the piece at `page`, whose word was `word` just now, become free. `was` are the bits
+ * that the page must have. False: it has not.
+ */
+static bool make_free(struct unit *unit, uint64_t word, unsigned page, uint64_t was)
+{
+	const uint64_t bits = (uint64_t)1 << page | (uint64_t)1 << (page + BEGIN_SHIFT);
+	uint64_t new;
+	unsigned listed;
+	unsigned wanted;
+
+	do {
+		uint32_t pages;
+		if (unit_kind(word) != UNIT_PIECES || (word & bits) != was)
+			return false;
+		pages = span(page, length_at(word, page));
+		listed = listed_of(word);
+		new = make(live_of(word) | pages, begin_of(word) & ~(1u << page), zero_of(word),
+			listed);
+		wanted = listing_for(free_of(new));
+		if (!listed && free_of(new) == all_pages())
+			new = unit_word(UNIT_FREED);
+		else if (!listed)
+			new |= (uint64_t)wanted << LISTED_SHIFT;
+		/* [block.3] rel: what was done to the pages is before; pairs with take_from(). */
+	} while (!a_cas_weak_acqrel(&unit->word, &word, new));
+	if (unit_kind(new) == UNIT_FREED)
+		give_back(unit);
+	else if (!listed)
+		list_new(unit, wanted);
+	else if (!is_listed_well(new))
+		move_lists(unit, listed);
+	return true;
+}
+
+/* Changes the page's bits from `was` to `now`; `seen` is the word of a moment ago. */
+static bool turn(struct unit *unit, uint64_t seen, unsigned page, uint64_t was, uint64_t now)
+{
+	const uint64_t bits = (uint64_t)1 << page | (uint64_t)1 << (page + BEGIN_SHIFT);
+
+	do {
+		if (unit_kind(seen) != UNIT_PIECES || (seen & bits) != was)
+			return false;
+	} while (!a_cas_weak_rlx(&unit->word, &seen, (seen & ~bits) | now));
+	return true;
+}
+
+static uint64_t bits_live(unsigned page)
+{
+	return (uint64_t)1 << page | (uint64_t)1 << (page + BEGIN_SHIFT);
+}
+
+static uint64_t bits_idle(unsigned page)
+{
+	return (uint64_t)1 << (page + BEGIN_SHIFT);
+}
+
+void piece_revive(char *base)
+{
+	struct unit *unit = unit_of(base);
+	unsigned page = page_of(base);
+
+	if (!turn(unit, a_load_rlx(&unit->word), page, bits_idle(page), bits_live(page)))
+		os_fatal("allod: corrupted page map\n");
+}
+
+void piece_drop(char *base)
+{
+	struct unit *unit = unit_of(base);
+	unsigned page = page_of(base);
+
+	if (!make_free(unit, a_load_rlx(&unit->word), page, bits_idle(page)))
+		os_fatal("allod: corrupted page map\n");
+}
+
+bool piece_free(struct unit *unit, uint64_t word, char *p)
+{
+	unsigned page = page_of(p);
+	unsigned class;
+
+	if ((word & bits_live(page)) != bits_live(page))
+		return false;
+	class = cache_class_of_pages(length_at(word, page));
+	if (!cache_has_room(class))
+		return make_free(unit, word, page, bits_live(page));
+	if (!turn(unit, word, page, bits_live(page), bits_idle(page)))
+		return false;
+	if (!cache_put(class, p))
+		piece_drop(p);
+	return true;
+}
+
+bool piece_find(const struct unit *unit, uint64_t word, const char *p, bool begins,
+	struct block *ret_block)
+{
+	unsigned page = page_of(p);
+	unsigned first = page;
+
+	/* Back to where the page's piece begins. */
+	while (!begins && first && !((live_of(word) | begin_of(word)) >> first & 1))
+		first--;
+	if ((word & bits_live(first)) != bits_live(first))
+		return false;
+	*ret_block = (struct block){
+		.kind = BLOCK_PIECE,
+		.base = unit_address(unit) + first * page_bytes(),
+		.bytes = length_at(word, first) * page_bytes(),
+		.room_bytes = length_at(word, first) * page_bytes(),
+		.id = unit_position(unit),
+	};
+	return true;
+}
+
+bool piece_was_freed(uint64_t word, const char *p)
+{
+	unsigned page = page_of(p);
+
+	return (free_of(word) | (begin_of(word) & ~live_of(word))) >> page & 1;
+}

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Runs: blocks of whole granules of the arena, 32 MiB at most. What page hands out is marked by the
+ * word of its first granule; the words of the others say nothing.
+ */
+#include "core.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Makes a block of granules that are ours; `room` of them, `granules` in use. */
+static int run_begin(char *base, size_t granules, size_t room, const struct block_want *want)
+{
+	bool may_call = !(want->flags & ALLOD_PAGE_CONSTANT_TIME);
+	struct unit *unit;
+	int ret = unit_need(base, may_call, &unit);
+
+	if (ret)
+		return ret;
+	if (room != a_load_rlx(&unit->room))
+		a_store_rlx(&unit->room, (uint32_t)room);
+	a_store_rlx(&unit->tag, (uint16_t)tag_number(want->tag));
+	a_store_rlx(&unit->word, unit_run(UNIT_RUN, granules, want->flags));
+	return 0;
+}
+
+/* One from a cache; NULL if there is none like it. */
+static char *run_cached(size_t granules, size_t room, const struct block_want *want)
+{
+	char *base;
+
+	if (room > CACHE_RUN_MOST || room != granules || want->align_bytes > PAGE_GRANULE_BYTES)
+		return NULL;
+	base = cache_take(cache_class_of_granules(granules));
+	/* It has been a run before: its unit is accessible. */
+	if (base)
+		(void)run_begin(base, granules, granules, want);
+	if (base && want->flags & ALLOD_PAGE_ZEROED)
+		memset(base, 0, granules << PAGE_GRANULE_SHIFT);
+	return base;
+}
+
+int run_alloc(size_t bytes, const struct block_want *want, char **ret_base)
+{
+	size_t granules = granules_for(bytes);
+	size_t room = granules_for(want->reserve_bytes > bytes ? want->reserve_bytes : bytes);
+	bool may_call = !(want->flags & ALLOD_PAGE_CONSTANT_TIME);
+	struct page_run run;
+	int ret;
+
+	*ret_base = run_cached(granules, room, want);
+	if (*ret_base)
+		return 0;
+	ret = may_call ? page_alloc(room, want->align_bytes, &run)
+		       : page_alloc_ready(room, want->align_bytes, &run);
+	if (ret)
+		return ret;
+	if (page_in_arena(run.base))
+		ret = run_begin(run.base, granules, room, want);
+	else
+		ret = loose_begin(run.base, granules, room, want);
+	if (ret) {
+		page_free(run.base, room);
+		return ret;
+	}
+	run.granules = granules;
+	page_prepare(&run, want->flags & ALLOD_PAGE_ZEROED,
+		may_call && !(want->flags & ALLOD_PAGE_NO_COMMIT));
+	*ret_base = run.base;
+	return 0;
+}
+
+void run_drop(char *base, size_t granules)
+{
+	a_store_rlx(&unit_of(base)->word, unit_word(UNIT_FREED));
+	page_free(base, granules);
+}
+
+/* Puts a live run into a cache, or returns false with nothing changed. */
+static bool run_rest(struct unit *unit, uint64_t *word, char *p, size_t granules)
+{
+	unsigned class = cache_class_of_granules(granules);
+	uint64_t idle = unit_run(UNIT_IDLE, granules, 0);
+
+	if (granules != a_load_rlx(&unit->room) || !cache_has_room(class) ||
+		!a_cas_strong_rlx(&unit->word, word, idle))
+		return false;
+	if (!cache_put(class, p))
+		run_drop(p, granules);
+	return true;
+}
+
+bool run_free(struct unit *unit, uint64_t word, char *p)
+{
+	size_t granules = unit_run_granules(word);
+
+	if ((uintptr_t)p & (PAGE_GRANULE_BYTES - 1))
+		return false;
+	if (granules <= CACHE_RUN_MOST && run_rest(unit, &word, p, granules))
+		return true;
+	if (unit_kind(word) != UNIT_RUN ||
+		!a_cas_strong_rlx(&unit->word, &word, unit_word(UNIT_FREED)))
+		return false;
+	page_free(p, a_load_rlx(&unit->room));
+	if (page_wants_ticks())
+		page_tick();
+	return true;
+}
+
+bool run_find(const struct unit *unit, uint64_t word, const char *p, struct block *ret_block)
+{
+	if (unit_kind(word) != UNIT_RUN || (uintptr_t)p & (PAGE_GRANULE_BYTES - 1))
+		return false;
+	*ret_block = (struct block){
+		.kind = BLOCK_RUN,
+		.flags = unit_run_flags(word),
+		.base = unit_address(unit),
+		.bytes = unit_run_granules(word) << PAGE_GRANULE_SHIFT,
+		.room_bytes = (size_t)a_load_rlx(&unit->room) << PAGE_GRANULE_SHIFT,
+		.id = unit_position(unit),
+	};
+	return true;
+}
+
+bool run_holding(const struct unit *unit, const char *p, struct block *ret_block)
+{
+	size_t pos = unit_position(unit);
+
+	for (size_t back = 0; back <= pos && back < RUN_MOST_GRANULES; back++) {
+		const struct unit *first = unit_at(pos - back);
+		uint64_t word = a_load_rlx(&first->word);
+		if (unit_kind(word) == UNIT_RUN && unit_run_granules(word) > back)
+			return run_find(first, word, unit_address(first), ret_block);
+	}
+	return false;
+}
