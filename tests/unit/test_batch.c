@@ -535,3 +535,98 @@ TEST(any_order_of_frees)
 	}
 	fixture_check_empty();
 }
+
+/* The system gives so many more pieces of memory, and no other kind. */
+static void memory_ends_after(unsigned n)
+{
+	mock_fail_all_after(OS_CALL_COMMIT, n);
+	mock_fail_all_after(OS_CALL_MAP, 0);
+	mock_fail_all_after(OS_CALL_RESERVE, 0);
+	mock_fail_all_after(OS_CALL_RESERVE_AT, 0);
+	mock_fail_all_after(OS_CALL_GROW, 0);
+}
+
+/* As many as there is memory for, each with its errno; when there is some again, all is well. */
+static void memory_ends(unsigned more)
+{
+	enum { COUNT = 100000 };
+	static void *ptrs[COUNT];
+	static int errnos[COUNT];
+	size_t count = COUNT;
+	size_t size = 1000;
+	size_t good = 0;
+
+	fixture_start();
+	heap_free(heap_alloc(64));
+	errnos_unset(errnos, COUNT);
+	memory_ends_after(more);
+	errno = UNSET;
+	allod_batch_alloc1(errnos, ptrs, &count, &size, 0, 0, ALLOD_M2_ZERO_MEMORY);
+	mock_reset();
+	CHECK_EQ(errno, UNSET);
+	for (size_t i = 0; i < COUNT; i++) {
+		CHECK_EQ(errnos[i], ptrs[i] != NULL ? 0 : ENOMEM);
+		good += ptrs[i] != NULL;
+	}
+	CHECK_EQ(count, good);
+	CHECK(count < COUNT && count > 500);
+	heap_check();
+	/* Elements without a block are tried again, the others are resized to what they are. */
+	count = COUNT;
+	allod_batch_alloc1(errnos, ptrs, &count, &size, 0, 0, 0);
+	CHECK_EQ(count, COUNT);
+	allod_batch_alloc1(errnos, ptrs, &count, NULL, 0, 0, 0);
+	fixture_check_empty();
+}
+
+TEST(memory_ends_at_once)
+{
+	memory_ends(0);
+}
+
+TEST(memory_ends_in_the_middle)
+{
+	memory_ends(3);
+}
+
+/* A refusal in the middle of mixed elements concerns one of them. */
+TEST(one_refusal_fails_one_element)
+{
+	enum { COUNT = 40 };
+	struct allod_mallocation5 e[COUNT];
+	struct allod_mallocation5 *pointers[COUNT];
+	int errnos[COUNT];
+
+	fixture_start();
+	heap_free(heap_alloc(64));
+	for (unsigned nth = 0; nth < 12; nth++) {
+		size_t count = COUNT;
+		size_t failed = 0;
+		for (size_t i = 0; i < COUNT; i++) {
+			e[i] = (struct allod_mallocation5){ i % 4 == 1 ? heap_alloc(300 * KIB)
+								       : NULL,
+				i % 4 == 2 ? 0 : 3 * MIB, 0, 0, 0 };
+			if (e[i].ptr != NULL)
+				fixture_fill(e[i].ptr, 300 * KIB, i);
+			pointers[i] = &e[i];
+		}
+		memory_ends_after(nth);
+		(void)allod_batch_alloc5(errnos, pointers, &count);
+		mock_reset();
+		for (size_t i = 0; i < COUNT; i++) {
+			failed += errnos[i] != 0;
+			CHECK(errnos[i] == 0 || errnos[i] == ENOMEM);
+			/* What could not grow is as it was. */
+			if (i % 4 == 1)
+				fixture_check_fill(e[i].ptr, 300 * KIB, i);
+			else
+				CHECK_EQ(e[i].ptr != NULL, errnos[i] == 0 && i % 4 != 2);
+			CHECK(errnos[i] == 0 || e[i].size == 3 * MIB);
+			heap_free(e[i].ptr);
+		}
+		CHECK_EQ(count + failed, COUNT);
+		CHECK(failed > 0 || nth > 0);
+		heap_check();
+		fixture_check_empty();
+	}
+}
