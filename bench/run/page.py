@@ -8,6 +8,7 @@ sys.dont_write_bytecode = True
 
 import applications  # noqa: E402
 import page_cases  # noqa: E402
+import plot  # noqa: E402
 import session  # noqa: E402
 import table  # noqa: E402
 from subjects import AGAIN, ALLOD, GLIBC, Subject, packaged  # noqa: E402
@@ -27,7 +28,8 @@ class Page(session.Benchmark):
     suites = ("fault", "ring", "realloc", "swap", "batch", "heap-on-page", "pressure", "app")
     quick_rounds = 2
     units = {"cycle": "ns", "cycle_wall": "ns", "page": "ns", "call": "ns", "op": "ns",
-             "grow": "ns", "grow_wall": "ns", "move": "ns", "swap": "ns"}
+             "grow": "ns", "grow_wall": "ns", "move": "ns", "swap": "ns",
+             "allocate": "ns", "construct": "ns", "release": "ns"}
 
     @classmethod
     def keys(cls):
@@ -49,6 +51,7 @@ class Page(session.Benchmark):
         mmap = {"ALLOD_CONF": "page:mmap"}
         return ([Subject(ALLOD, self.library, "malloc"), Subject(AGAIN, self.library, "malloc"),
                  Subject("allod-mmap", self.library, "malloc", mmap),
+                 Subject("allod-batch", os.path.join(session.BUILD, "liballod.so")),
                  Subject(GLIBC, None, "malloc")]
                 + [Subject(p.name, p.library, "malloc") for p in self.peers + self.args.peers])
 
@@ -76,6 +79,18 @@ class Page(session.Benchmark):
             applications.measure(self, subjects, 2 * self.args.rounds + 1)
 
     @classmethod
+    def add_options(cls, parser):
+        parser.add_argument("--plot", action="store_true",
+                            help="also draw the figures, into build/bench/page.html")
+
+    @classmethod
+    def after(cls, args, figures):
+        if args.plot:
+            path = os.path.join(session.BUILD, "bench", "page.html")
+            plot.write(path, figures)
+            print("drawn: %s" % path, file=sys.stderr)
+
+    @classmethod
     def print_tables(cls, figures):
         table.print_machine(figures)
         for title, suite, metric in (
@@ -86,8 +101,12 @@ class Page(session.Benchmark):
                 ("realloc, the call alone", "realloc", "call"),
                 ("realloc without room: the call", "realloc", "move"),
                 ("exchange of two blocks", "swap", "swap"),
+                ("a list of nodes: allocations, a node", "batch", "allocate"),
+                ("a list of nodes: allocations and links, a node", "batch", "construct"),
+                ("a list of nodes: frees, a node", "batch", "release"),
                 ("ring, by malloc", "heap-on-page", "op"),
-                ("programs: CPU time", "app", "cpu"), ("page faults", "app", "faults"), ("system calls", "app", "syscalls")):
+                ("programs: CPU time", "app", "cpu"), ("page faults", "app", "faults"),
+                ("system calls", "app", "syscalls")):
             table.print_amounts(figures, title, metric, (suite,))
         table.print_improvements(figures, applications.SUITE, ALLOD, GLIBC)
         table.print_failures(figures)

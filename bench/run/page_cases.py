@@ -9,6 +9,7 @@ ALL = ("allod", "allod-again", "mmap", "populate", "thp", "glibc", "jemalloc", "
        "tcmalloc")
 KEEPING = ("allod", "allod-again", "glibc", "jemalloc", "mimalloc", "tcmalloc")
 HEAPS = ("allod", "allod-again", "allod-mmap", "glibc", "jemalloc", "mimalloc", "tcmalloc")
+NODES = ("allod-batch", "allod", "glibc", "jemalloc", "mimalloc", "tcmalloc")
 SIZES = "4k 16k 64k 256k 1m 4m 16m 64m 256m 1024m"
 RING = "page_ring {word} %s %s 3072m"
 
@@ -52,6 +53,8 @@ CASES = [
     Case("swap", "plain", "page_swap {word} 41 4k 64k 256k 512k 1m 4m 16m 64m 256m", ("plain",)),
     Case("swap", "copied", "page_swap {word} 11 4k 64k 256k 512k 1m 4m 16m 64m 256m 1024m",
          ("copy",), quick="page_swap {word} 5 64k 1m 64m"),
+    Case("batch", "nodes-4M", "nodes {word} 4000000", NODES, kind="malloc",
+         words={"allod-batch": "batch"}, quick="nodes {word} 1000000"),
     Case("heap-on-page", "ring", RING % ("25000 8", "traverse"), HEAPS, kind="malloc"),
     Case("app", "array-growing", "page_grow {word} 20 1000000", KEEPING,
          quick="page_grow {word} 10 500000"),

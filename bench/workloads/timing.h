@@ -56,6 +56,7 @@ struct companion {
 };
 
 void companion_start(struct companion *companion);
-/* Whether it runs at this moment: it may have lost its processor to another program. */
+/* Whether it runs at this moment: it may have lost its processor to another program, and is given
+ * some time to get it back. */
 bool companion_runs(struct companion *companion);
 void companion_stop(struct companion *companion);
