@@ -23,19 +23,13 @@ static bool is_plain(size_t bytes, const struct block_want *want)
 		want->reserve_bytes <= bytes;
 }
 
-static bool wants_slot(size_t bytes, const struct block_want *want)
-{
-	const size_t most = (size_t)RUN_MOST_GRANULES << PAGE_GRANULE_SHIFT;
-
-	return bytes > most || want->reserve_bytes > most || want->flags & ALLOD_PAGE_SWAPPABLE;
-}
-
 /* Larger ones, and those with a wish. */
 static int alloc_special(size_t bytes, const struct block_want *want, char **ret_base)
 {
 	int ret = -ENOTSUP;
 
-	if (!(want->flags & ALLOD_PAGE_NODE) && wants_slot(bytes, want))
+	/* Which of them lie in a slot is for slot.c to say. */
+	if (!(want->flags & ALLOD_PAGE_NODE))
 		ret = slot_alloc(bytes, want, ret_base);
 	if (ret != -ENOTSUP)
 		return ret;

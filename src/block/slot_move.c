@@ -1,0 +1,535 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Moving what lies in slots, and exchanging it.
+ *
+ * A slot is moved whole, whatever it holds, so that the kernel re-hangs one entry of a page table:
+ * the third level's for a slot of 1 GiB. The source stays mapped (MREMAP_DONTUNMAP) and reads as
+ * zero, so no address of a zone is ever open to anybody's mmap() while all goes well.
+ *
+ * What was moved in keeps its origin with the kernel and is a mapping of its own; such mappings are
+ * counted against the budget of page_mappings_take(). They stay with a free slot, pages and all,
+ * until they are too many or the pages go back: slot_refresh() puts a fresh mapping in their place,
+ * which the kernel joins with those around.
+ *
+ * A move first unmaps its destination. Should the kernel refuse after that, the addresses are open
+ * to anybody for a moment. mend() finds out: either nothing was unmapped, or the gap can be closed
+ * without replacing anything, or it is lost. A free slot that is lost is never used again. That a
+ * live block's addresses are lost takes a refusal in the middle of an exchange, whose first move
+ * has just been granted, and a stranger in the gap at once; then the process ends with a line.
+ */
+#include "slot.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum {
+	/* Refusals in a row after which moving is tried only now and then. */
+	MOVE_REFUSALS = 4,
+	MOVE_RETRY_EACH = 64,
+	/* 2 MiB: where places differ by multiples of it, page tables move and not their entries. */
+	CONGRUENT_BYTES = 2 << 20,
+	EDGES_MOST = SLOT_CUTS + 2,
+};
+
+/* How a slot is divided into mappings: the places where they meet, both ends included. */
+struct edges {
+	size_t n;
+	size_t at[EDGES_MOST];
+};
+
+static size_t min_size(size_t x, size_t y)
+{
+	return x < y ? x : y;
+}
+
+static size_t max_size(size_t x, size_t y)
+{
+	return x > y ? x : y;
+}
+
+/* Whether moving may be tried at all; under a limit on addresses a refusal is to be expected. */
+static bool may_move(struct zone *z)
+{
+	if (os_facts()->address_limit_bytes != OS_UNLIMITED)
+		return false;
+	return a_load_rlx(&z->refusals) < MOVE_REFUSALS ||
+		a_add_rlx(&z->refusals, 1) % MOVE_RETRY_EACH == 0;
+}
+
+static void edges_get(const struct zone *z, size_t pos, struct edges *ret_edges)
+{
+	const struct slot *s = &z->table[pos];
+	size_t cuts = a_load_rlx(&s->n_cuts);
+
+	ret_edges->at[0] = 0;
+	for (size_t i = 0; i < cuts; i++)
+		ret_edges->at[i + 1] = (size_t)a_load_rlx(&s->cuts[i]) << SLOT_CUT_SHIFT;
+	ret_edges->at[cuts + 1] = slot_bytes(z);
+	ret_edges->n = cuts + 2;
+}
+
+static size_t shape_cost(uint32_t origin, const struct edges *e)
+{
+	return (origin ? 2 : 0) + e->n - 2;
+}
+
+/* Counts the mappings that the slot will cost. False: too many. */
+static bool cost_take(size_t old, size_t new)
+{
+	return new <= old || page_mappings_take(new - old);
+}
+
+/* Counts what they do not cost any more. */
+static void cost_give(size_t old, size_t new)
+{
+	if (new < old)
+		page_mappings_give(old - new);
+}
+
+static void shape_set(struct slot *s, uint32_t origin, const struct edges *e)
+{
+	a_store_rlx(&s->origin, origin);
+	a_store_rlx(&s->n_cuts, (uint8_t)(e->n - 2));
+	for (size_t i = 0; i + 2 < e->n; i++)
+		a_store_rlx(&s->cuts[i], (uint32_t)(e->at[i + 1] >> SLOT_CUT_SHIFT));
+}
+
+/* The slot is one mapping again, and its zone's. */
+static void shape_clear(struct slot *s)
+{
+	page_mappings_give(slot_cost(s));
+	a_store_rlx(&s->origin, 0);
+	a_store_rlx(&s->n_cuts, 0);
+}
+
+static void dress(const struct zone *z, char *base, size_t bytes)
+{
+	if (z->class == SLOT_SMALL)
+		(void)os_huge(base, bytes, false);
+}
+
+/* After a refused move: whether its destination is still, or again, ours to use. */
+static bool mend(const struct zone *z, char *base, size_t bytes)
+{
+	int ret = os_reserve_at(base, bytes);
+
+	if (!ret) {
+		dress(z, base, bytes);
+		return !os_commit(base, bytes);
+	}
+	/* A stranger that took the gap within this moment would have to have filled it exactly. */
+	return ret == -EEXIST && os_is_mapped(base, bytes);
+}
+
+/* Whether what is mapped now would be filled with pages at once: mlockall(MCL_FUTURE). */
+static bool fresh_is_locked(void)
+{
+	size_t bytes = os_facts()->page_bytes;
+	void *probe = os_reserve(bytes, bytes);
+	bool locked = !probe || os_decommit(probe, bytes) == -EINVAL;
+
+	if (probe)
+		(void)os_unmap(probe, bytes);
+	return locked;
+}
+
+static void lose(struct zone *z)
+{
+	a_add_rlx(&z->lost, 1);
+}
+
+bool slot_refresh(struct zone *z, size_t pos)
+{
+	struct slot *s = &z->table[pos];
+	char *base = slot_address(z, pos);
+	size_t bytes = slot_bytes(z);
+
+	if (!fresh_is_locked() && !os_map_fixed(base, bytes)) {
+		dress(z, base, bytes);
+		shape_clear(s);
+	} else if (os_commit(base, bytes) || os_decommit(base, bytes)) {
+		lose(z);
+		return false;
+	}
+	/* Refused, but all of it is still there: emptying it does as well. */
+	a_store_rlx(&s->dirty, 0);
+	a_store_rlx(&s->lazy, 0);
+	return true;
+}
+
+bool slot_refresh_if_crowded(struct zone *z, size_t pos)
+{
+	return !page_mappings_crowded() || slot_refresh(z, pos);
+}
+
+enum hung {
+	HUNG,
+	HUNG_REFUSED, /* both are as they were, but the destination may have lost its contents */
+	HUNG_LOST,    /* likewise, and the destination must never be used again */
+};
+
+/* Brings back by copying, which cannot be refused, what lies in front of the refused piece. */
+static void bring_back(char *from, char *to, size_t bytes)
+{
+	if (bytes)
+		memcpy(to, from, bytes);
+	if (bytes)
+		(void)os_decommit(from, bytes);
+}
+
+/* Moves the pages of the pieces, as far as the kernel does; returns how many bytes from 0 on. */
+static size_t move_pieces(char *from, char *to, const struct edges *e)
+{
+	for (size_t i = 0; i + 1 < e->n; i++) {
+		char *dst = to + e->at[i];
+		size_t bytes = e->at[i + 1] - e->at[i];
+		if (os_move(from + e->at[i], bytes, dst, bytes, true) != dst)
+			return e->at[i];
+	}
+	return e->at[e->n - 1];
+}
+
+/* Where a piece ends that begins at `begin`. */
+static size_t piece_end(const struct edges *e, size_t begin)
+{
+	size_t i = 0;
+
+	while (e->at[i] <= begin)
+		i++;
+	return e->at[i];
+}
+
+/* What the destination of a move will be: one of another zone gets a cut behind what moves in. */
+static bool plan(const struct zone *z, size_t pos, const struct zone *to, size_t to_pos,
+	struct edges *ret_shape, uint32_t *ret_origin)
+{
+	uint32_t origin = a_load_rlx(&z->table[pos].origin);
+
+	edges_get(z, pos, ret_shape);
+	if (to != z) {
+		if (slot_cost(&to->table[to_pos]) || ret_shape->n == EDGES_MOST)
+			return false;
+		ret_shape->at[ret_shape->n++] = slot_bytes(to);
+		*ret_origin = SLOT_ORIGIN_ELSEWHERE;
+		return true;
+	}
+	if (!origin)
+		origin = (uint32_t)pos + 1;
+	*ret_origin = origin == to_pos + 1 ? 0 : origin;
+	return true;
+}
+
+/* A move was refused when `done` bytes had been moved. */
+static enum hung unhang(struct zone *z, size_t pos, struct zone *to, size_t to_pos, size_t done)
+{
+	struct slot *s = &z->table[pos];
+	char *dst = slot_address(to, to_pos);
+	struct edges pieces;
+
+	edges_get(z, pos, &pieces);
+	a_add_rlx(&z->refusals, 1);
+	bring_back(dst, slot_address(z, pos), min_size(done, a_load_rlx(&s->dirty)));
+	if (!mend(to, dst + done, piece_end(&pieces, done) - done))
+		return HUNG_LOST;
+	/* Pieces that have come in are mappings that the record does not know of. */
+	return !done || slot_refresh(to, to_pos) ? HUNG_REFUSED : HUNG_LOST;
+}
+
+/*
+ * Hangs all that a slot holds into another one, of the same zone or of one with larger slots; what
+ * the other held is dropped. Both belong to the caller.
+ */
+static enum hung hang(struct zone *z, size_t pos, struct zone *to, size_t to_pos)
+{
+	struct slot *s = &z->table[pos];
+	struct slot *d = &to->table[to_pos];
+	size_t old = slot_cost(d);
+	struct edges pieces;
+	struct edges shape;
+	uint32_t origin;
+	size_t done;
+	size_t new;
+
+	if (!plan(z, pos, to, to_pos, &shape, &origin))
+		return HUNG_REFUSED;
+	new = shape_cost(origin, &shape);
+	if (!cost_take(old, new))
+		return HUNG_REFUSED;
+	edges_get(z, pos, &pieces);
+	done = move_pieces(slot_address(z, pos), slot_address(to, to_pos), &pieces);
+	if (done < slot_bytes(z)) {
+		cost_give(new, old);
+		return unhang(z, pos, to, to_pos, done);
+	}
+	if (a_load_rlx(&z->refusals))
+		a_store_rlx(&z->refusals, 0);
+	cost_give(old, new);
+	shape_set(d, origin, &shape);
+	if (to == z || a_load_rlx(&d->dirty) <= slot_bytes(z))
+		a_store_rlx(&d->dirty, a_load_rlx(&s->dirty));
+	a_store_rlx(&s->dirty, 0);
+	return HUNG;
+}
+
+/* Takes slots for a block that moves: with room, else as many as it needs. */
+static bool take_for(struct slot_ref *to, size_t bytes, size_t room)
+{
+	size_t need = slots_for(to->zone, to->offset + bytes);
+
+	to->count = slots_for(to->zone, to->offset + room);
+	to->count = max_size(need, min_size(to->count, to->zone->slots / 16));
+	to->pos = zone_take(to->zone, to->count, 1, ZONE_CLEAN, true);
+	if (to->pos == BITMAP_NONE && to->count > need) {
+		to->count = need;
+		to->pos = zone_take(to->zone, need, 1, ZONE_CLEAN, true);
+	}
+	return to->pos != BITMAP_NONE;
+}
+
+/* Puts slots back, but for one that was lost (BITMAP_NONE: none). */
+static void put_but(struct zone *z, size_t pos, size_t n, size_t lost)
+{
+	if (lost >= n) {
+		zone_put(z, pos, n);
+		return;
+	}
+	lose(z);
+	if (lost)
+		zone_put(z, pos, lost);
+	if (lost + 1 < n)
+		zone_put(z, pos + lost + 1, n - lost - 1);
+}
+
+/* Hangs n slots into others; on refusal, those that had been hung come back. */
+static bool hang_all(const struct slot_ref *from, const struct slot_ref *to, size_t n)
+{
+	enum hung hung = HUNG;
+	size_t i;
+
+	for (i = 0; i < n && hung == HUNG; i++)
+		hung = hang(from->zone, from->pos + i, to->zone, to->pos + i);
+	if (hung == HUNG)
+		return true;
+	i--;
+	for (size_t k = 0; k < i; k++) {
+		size_t bytes = a_load_rlx(&to->zone->table[to->pos + k].dirty);
+		bring_back(slot_address(to->zone, to->pos + k),
+			slot_address(from->zone, from->pos + k), bytes);
+		a_store_rlx(&from->zone->table[from->pos + k].dirty, bytes);
+	}
+	put_but(to->zone, to->pos, to->count, hung == HUNG_LOST ? i : BITMAP_NONE);
+	return false;
+}
+
+static enum slot_class class_for_room(size_t offset, size_t room)
+{
+	return offset + room > (size_t)1 << SLOT_SMALL_SHIFT ? SLOT_LARGE : SLOT_SMALL;
+}
+
+int slot_outgrow(const struct slot_ref *ref, size_t bytes, size_t room, unsigned flags,
+	void **ret_block)
+{
+	struct slot *s = &ref->zone->table[ref->pos];
+	struct slot_ref to = { .offset = ref->offset, .bytes = bytes };
+	char *base;
+
+	to.zone = zone_get(SLOT_LARGE, true);
+	if (!to.zone || !may_move(ref->zone) || !take_for(&to, bytes, room))
+		return -ENOTSUP;
+	if (!hang_all(ref, &to, slots_for(ref->zone, ref->offset + ref->bytes)))
+		return -ENOTSUP;
+	to.head = slot_head(slot_flags(ref->head), to.count, to.offset);
+	if (flags & ALLOD_PAGE_ZEROED)
+		slot_clear(to.zone, to.pos, to.offset + ref->bytes, to.offset + bytes, true);
+	slot_begin(&to, a_load_rlx(&s->tag));
+	base = slot_address(ref->zone, ref->pos) + ref->offset;
+	/* What is left there is a block without pages. */
+	if (!slot_free(base))
+		os_fatal("allod: corrupted slot map\n");
+	*ret_block = slot_address(to.zone, to.pos) + to.offset;
+	return 0;
+}
+
+/* How a slot is divided with [offset, end) moved into it. */
+static void shape_with(const struct zone *z, size_t offset, size_t end, struct edges *ret_shape)
+{
+	ret_shape->n = 0;
+	ret_shape->at[ret_shape->n++] = 0;
+	if (offset)
+		ret_shape->at[ret_shape->n++] = offset;
+	if (end < slot_bytes(z))
+		ret_shape->at[ret_shape->n++] = end;
+	ret_shape->at[ret_shape->n++] = slot_bytes(z);
+}
+
+/* Moves the pages into slots that the caller holds, and will put back on refusal. */
+static enum hung move_in(const struct slot_ref *to, char *src, size_t bytes)
+{
+	struct slot *d = &to->zone->table[to->pos];
+	char *dst = slot_address(to->zone, to->pos) + to->offset;
+	/* Where nothing lies in front of it, the zone's mapping ends there as well. */
+	uint32_t origin = to->offset ? 0 : SLOT_ORIGIN_ELSEWHERE;
+	struct edges shape;
+	size_t new;
+
+	shape_with(to->zone, to->offset, to->offset + bytes, &shape);
+	new = shape_cost(origin, &shape);
+	if (slot_cost(d) || !cost_take(0, new))
+		return HUNG_REFUSED;
+	if (os_move(src, bytes, dst, bytes, true) != dst) {
+		cost_give(new, 0);
+		a_add_rlx(&to->zone->refusals, 1);
+		return mend(to->zone, dst, bytes) ? HUNG_REFUSED : HUNG_LOST;
+	}
+	shape_set(d, origin, &shape);
+	return HUNG;
+}
+
+int slot_adopt(const struct block *block, size_t bytes, size_t room, unsigned tag, bool zeroed,
+	void **ret_block)
+{
+	struct slot_ref to = { .offset = (uintptr_t)block->base & (CONGRUENT_BYTES - 1),
+		.bytes = bytes };
+	size_t old_end = to.offset + block->bytes;
+	enum hung hung;
+
+	to.zone = zone_get(class_for_room(to.offset, room), true);
+	if (!to.zone || !may_move(to.zone) || !take_for(&to, bytes, room))
+		return -ENOTSUP;
+	hung = old_end > slot_bytes(to.zone) ? HUNG_REFUSED
+					     : move_in(&to, block->base, block->bytes);
+	if (hung != HUNG) {
+		put_but(to.zone, to.pos, to.count, hung == HUNG_LOST ? 0 : BITMAP_NONE);
+		return -ENOTSUP;
+	}
+	to.head = slot_head(block->flags, to.count, to.offset);
+	slot_note_dirty(to.zone, to.pos, to.offset, old_end);
+	if (zeroed)
+		slot_clear(to.zone, to.pos, old_end, to.offset + bytes, true);
+	slot_begin(&to, tag);
+	*ret_block = slot_address(to.zone, to.pos) + to.offset;
+	return 0;
+}
+
+/* A clean slot for the middle of an exchange, or BITMAP_NONE. */
+static size_t park_take(struct zone *z)
+{
+	for (int i = 0; i < SLOT_PARKED; i++) {
+		uint32_t slot = a_load_rlx(&z->parked[i]);
+		/* Its record is of no meaning to others, and its pages are none. */
+		if (slot && a_cas_strong_rlx(&z->parked[i], &slot, 0))
+			return slot - 1;
+	}
+	return zone_take(z, 1, 1, ZONE_CLEAN, true);
+}
+
+static void park_put(struct zone *z, size_t pos)
+{
+	for (int i = 0; i < SLOT_PARKED && !a_load_rlx(&z->table[pos].dirty); i++) {
+		uint32_t none = 0;
+		if (a_cas_strong_rlx(&z->parked[i], &none, (uint32_t)pos + 1))
+			return;
+	}
+	if (slot_refresh_if_crowded(z, pos))
+		zone_put(z, pos, 1);
+}
+
+/*
+ * A move into a live block's slot was refused: gets the contents there by copying from the slot
+ * where they are, which is left clean.
+ */
+static void rescue(struct zone *z, enum hung hung, size_t from, size_t to)
+{
+	struct slot *s = &z->table[from];
+	size_t bytes = a_load_rlx(&s->dirty);
+
+	if (hung == HUNG_LOST)
+		os_fatal("allod: addresses lost in a refused exchange\n");
+	memcpy(slot_address(z, to), slot_address(z, from), bytes);
+	a_store_rlx(&z->table[to].dirty, bytes);
+	if (!os_decommit(slot_address(z, from), bytes))
+		a_store_rlx(&s->dirty, 0);
+}
+
+/* Exchanges what two slots hold, by way of a third. False: refused, and nothing has changed. */
+static bool exchange_moving(struct zone *z, size_t a, size_t b, size_t *park)
+{
+	enum hung hung;
+
+	if (*park == BITMAP_NONE)
+		return false;
+	hung = hang(z, a, z, *park);
+	if (hung != HUNG) {
+		if (hung == HUNG_LOST) {
+			lose(z);
+			*park = BITMAP_NONE;
+		}
+		return false;
+	}
+	hung = hang(z, b, z, a);
+	if (hung != HUNG) {
+		rescue(z, hung, *park, a);
+		return false;
+	}
+	hung = hang(z, *park, z, b);
+	if (hung != HUNG)
+		rescue(z, hung, *park, b);
+	return true;
+}
+
+static void exchange_copying(struct zone *z, size_t a, size_t b)
+{
+	size_t x = a_load_rlx(&z->table[a].dirty);
+	size_t y = a_load_rlx(&z->table[b].dirty);
+	char *p = slot_address(z, a);
+	char *q = slot_address(z, b);
+	size_t both = min_size(x, y);
+
+	swap_bytes(p, q, both);
+	if (x > y)
+		memcpy(q + both, p + both, x - both);
+	else
+		memcpy(p + both, q + both, y - both);
+	/* Where both had pages they still have them. */
+	a_store_rlx(&z->table[a].dirty, max_size(x, y));
+	a_store_rlx(&z->table[b].dirty, max_size(x, y));
+}
+
+/* Makes sure that the block has so many slots. */
+static bool need_slots(const struct slot_ref *ref, size_t count)
+{
+	return count <= ref->count || !slot_take_behind(ref, count, 0);
+}
+
+static void set_bytes(const struct slot_ref *ref, size_t bytes)
+{
+	a_store_rlx(&ref->zone->table[ref->pos].bytes, bytes);
+}
+
+int slot_exchange(const struct slot_ref *a, const struct slot_ref *b)
+{
+	struct zone *z = a->zone;
+	size_t n = slots_for(z, a->offset + max_size(a->bytes, b->bytes));
+	bool moves = true;
+	size_t park;
+
+	if (z != b->zone || a->offset != b->offset || !may_move(z) || !need_slots(a, n) ||
+		!need_slots(b, n))
+		return -ENOTSUP;
+	park = park_take(z);
+	for (size_t i = 0; i < n && moves; i++) {
+		if (exchange_moving(z, a->pos + i, b->pos + i, &park))
+			continue;
+		/* Where half of it is done the rest is copied, which cannot be refused. */
+		moves = i > 0;
+		if (moves)
+			exchange_copying(z, a->pos + i, b->pos + i);
+	}
+	if (park != BITMAP_NONE)
+		park_put(z, park);
+	if (!moves)
+		return -ENOTSUP;
+	set_bytes(a, b->bytes);
+	set_bytes(b, a->bytes);
+	return 0;
+}

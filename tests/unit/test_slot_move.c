@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Moving and exchanging what lies in slots: contents, what refusals leave, and what it costs in
+ * mappings.
+ */
+#include "slot_fixture.h"
+
+#include <sys/mman.h>
+
+TEST(outgrow)
+{
+	struct slot_ref ref;
+	void *moved;
+	char *p;
+	char *q;
+
+	slot_start();
+	p = slot_take(GIB, 0, 0);
+	q = slot_take(40 * MIB, 0, 0);
+	CHECK(q == p + GIB);
+	slot_stamp(p, 64 * MIB, 1);
+	slot_stamp(q, 40 * MIB, 2);
+	ref = slot_ref_of(p);
+	CHECK_EQ(slot_outgrow(&ref, GIB + MIB, 8 * GIB, 0, &moved), 0);
+	CHECK(moved != p);
+	slot_check_stamp(moved, 64 * MIB, 1);
+	slot_check_stamp(q, 40 * MIB, 2);
+	CHECK_EQ(((char *)moved)[GIB], 0);
+	CHECK_EQ(slot_ref_of(moved).count, 8);
+	CHECK_EQ(slot_ref_of(moved).bytes, GIB + MIB);
+	CHECK(!slot_ref_find(p, true, &ref));
+	slot_check_zone(SLOT_LARGE);
+	/* The place it left is free, and clean. */
+	p = slot_take(MIB, 0, ALLOD_PAGE_SWAPPABLE);
+	CHECK_EQ(p[0], 0);
+	CHECK(slot_free(moved));
+	slot_check_zone(SLOT_LARGE);
+}
+
+TEST(outgrow_small_class)
+{
+	struct slot_ref ref;
+	void *moved;
+	char *p;
+
+	slot_start();
+	p = slot_take(4 * KIB, 32 * MIB, 0);
+	ref = slot_ref_of(p);
+	CHECK_EQ(slot_resize(&ref, 32 * MIB, 0), 0);
+	slot_stamp(p, 32 * MIB, 3);
+	ref = slot_ref_of(p);
+	CHECK_EQ(slot_outgrow(&ref, 64 * MIB, 512 * MIB, 0, &moved), 0);
+	slot_check_stamp(moved, 32 * MIB, 3);
+	CHECK_EQ(((char *)moved)[64 * MIB - 1], 0);
+	ref = slot_ref_of(moved);
+	CHECK_EQ(slot_resize(&ref, GIB, 0), 0);
+	slot_stamp(moved, 128 * MIB, 4);
+	(void)slot_take(GIB, 0, 0);
+	/* In two pieces now, which move one by one. */
+	ref = slot_ref_of(moved);
+	CHECK_EQ(slot_outgrow(&ref, 2 * GIB, 2 * GIB, 0, &moved), 0);
+	slot_check_stamp(moved, 128 * MIB, 4);
+	slot_check_zone(SLOT_LARGE);
+	slot_check_zone(SLOT_SMALL);
+	CHECK(slot_free(moved));
+}
+
+static void adopt(size_t old_bytes, size_t bytes, size_t room)
+{
+	struct page_run run;
+	struct block b = { .kind = BLOCK_RUN };
+	void *moved;
+	char *p;
+
+	slot_start();
+	CHECK_EQ(page_alloc(old_bytes >> PAGE_GRANULE_SHIFT, 0, &run), 0);
+	slot_stamp(run.base, old_bytes, 9);
+	b.base = run.base;
+	b.bytes = old_bytes;
+	CHECK_EQ(slot_adopt(&b, bytes, room, 0, true, &moved), 0);
+	p = moved;
+	CHECK_EQ(((uintptr_t)p ^ (uintptr_t)run.base) % (2 * MIB), 0);
+	slot_check_stamp(p, old_bytes, 9);
+	for (size_t i = old_bytes; i < bytes; i += 4 * KIB)
+		CHECK_EQ(p[i], 0);
+	for (size_t i = 0; i < old_bytes; i += 64 * KIB)
+		CHECK_EQ(run.base[i + 8 * (i / 4096 % 500)], 0);
+	slot_check_zone(SLOT_SMALL);
+	slot_check_zone(SLOT_LARGE);
+	page_free(run.base, run.granules);
+	CHECK(slot_free(moved));
+}
+
+TEST(adopt_small)
+{
+	adopt(512 * KIB, MIB, 4 * MIB);
+}
+
+TEST(adopt_large)
+{
+	adopt(8 * MIB, 16 * MIB, 128 * MIB);
+}
+
+TEST(adopt_aligned)
+{
+	struct page_run run;
+	struct block b = { .kind = BLOCK_RUN };
+	void *moved;
+
+	slot_start();
+	CHECK_EQ(page_alloc(64, 2 * MIB, &run), 0);
+	slot_stamp(run.base, 4 * MIB, 9);
+	b.base = run.base;
+	b.bytes = 4 * MIB;
+	CHECK_EQ(slot_adopt(&b, 8 * MIB, 16 * MIB, 0, false, &moved), 0);
+	CHECK_EQ((uintptr_t)moved % (32 * MIB), 0);
+	slot_check_stamp(moved, 4 * MIB, 9);
+	slot_check_zone(SLOT_SMALL);
+}
+
+/* Exchanges two blocks of so many bytes, and back. */
+static void exchange(size_t x, size_t y)
+{
+	char *a = slot_take(x, 3 * GIB, ALLOD_PAGE_SWAPPABLE);
+	char *b = slot_take(y, 3 * GIB, ALLOD_PAGE_SWAPPABLE);
+	struct slot_ref ra = slot_ref_of(a);
+	struct slot_ref rb = slot_ref_of(b);
+
+	slot_stamp(a, x, 100);
+	slot_stamp(b, y, 200);
+	for (int i = 0; i < 5; i++) {
+		CHECK_EQ(slot_exchange(&ra, &rb), 0);
+		ra = slot_ref_of(a);
+		rb = slot_ref_of(b);
+		CHECK_EQ(ra.bytes, i & 1 ? x : y);
+		CHECK_EQ(rb.bytes, i & 1 ? y : x);
+		slot_check_stamp(a, i & 1 ? x : y, i & 1 ? 100 : 200);
+		slot_check_stamp(b, i & 1 ? y : x, i & 1 ? 200 : 100);
+		slot_check_zone(SLOT_LARGE);
+	}
+	CHECK(slot_free(a));
+	CHECK(slot_free(b));
+}
+
+TEST(exchange_any_sizes)
+{
+	slot_start();
+	exchange(MIB, MIB);
+	exchange(4 * KIB, 64 * MIB);
+	exchange(GIB + 2 * MIB, 128 * KIB);
+	exchange(2 * GIB + 64 * KIB, GIB + 64 * KIB);
+}
+
+TEST(exchange_small_class)
+{
+	struct slot_ref ra, rb;
+	char *a;
+	char *b;
+
+	slot_start();
+	a = slot_take(MIB, 2 * MIB, 0);
+	b = slot_take(MIB, 2 * MIB, 0);
+	slot_stamp(a, MIB, 1);
+	slot_stamp(b, MIB, 2);
+	ra = slot_ref_of(a);
+	rb = slot_ref_of(b);
+	CHECK_EQ(slot_exchange(&ra, &rb), 0);
+	slot_check_stamp(a, MIB, 2);
+	slot_check_stamp(b, MIB, 1);
+	slot_check_zone(SLOT_SMALL);
+}
+
+/* Each of the three moves of an exchange is refused in turn, before or after it unmapped. */
+static void refused_exchange(unsigned nth, bool copies)
+{
+	struct slot_ref ra, rb;
+	char *a;
+	char *b;
+
+	slot_start();
+	a = slot_take(MIB, 0, ALLOD_PAGE_SWAPPABLE);
+	b = slot_take(3 * MIB, 0, ALLOD_PAGE_SWAPPABLE);
+	slot_stamp(a, MIB, 1);
+	slot_stamp(b, 3 * MIB, 2);
+	ra = slot_ref_of(a);
+	rb = slot_ref_of(b);
+	mock_fail(OS_CALL_MOVE, nth, ENOMEM);
+	CHECK_EQ(slot_exchange(&ra, &rb), copies ? 0 : -ENOTSUP);
+	slot_check_stamp(a, copies ? 3 * MIB : MIB, copies ? 2 : 1);
+	slot_check_stamp(b, copies ? MIB : 3 * MIB, copies ? 1 : 2);
+	slot_check_zone(SLOT_LARGE);
+	ra = slot_ref_of(a);
+	rb = slot_ref_of(b);
+	CHECK_EQ(ra.bytes, copies ? 3 * MIB : MIB);
+	CHECK_EQ(slot_exchange(&ra, &rb), 0);
+	slot_check_stamp(a, copies ? MIB : 3 * MIB, copies ? 1 : 2);
+	slot_check_stamp(b, copies ? 3 * MIB : MIB, copies ? 2 : 1);
+}
+
+TEST(exchange_refused_1)
+{
+	refused_exchange(1, false);
+}
+
+TEST(exchange_refused_2)
+{
+	refused_exchange(2, false);
+}
+
+TEST(exchange_refused_3)
+{
+	refused_exchange(3, true);
+}
+
+/* In the second of two slots: what is done stays done, and the rest is copied. */
+TEST(exchange_refused_late)
+{
+	struct slot_ref ra, rb;
+	char *a;
+	char *b;
+
+	for (unsigned nth = 4; nth <= 6; nth++) {
+		slot_start();
+		a = slot_take(GIB + MIB, 0, ALLOD_PAGE_SWAPPABLE | ALLOD_PAGE_NO_COMMIT);
+		b = slot_take(GIB + 2 * MIB, 0, ALLOD_PAGE_SWAPPABLE | ALLOD_PAGE_NO_COMMIT);
+		memset(a, 1, MIB);
+		memset(b, 2, MIB);
+		slot_stamp(a + GIB, MIB, 1);
+		slot_stamp(b + GIB, 2 * MIB, 2);
+		ra = slot_ref_of(a);
+		rb = slot_ref_of(b);
+		mock_fail(OS_CALL_MOVE, nth, ENOMEM);
+		CHECK_EQ(slot_exchange(&ra, &rb), 0);
+		CHECK_EQ(a[0], 2);
+		CHECK_EQ(b[0], 1);
+		slot_check_stamp(a + GIB, 2 * MIB, 2);
+		slot_check_stamp(b + GIB, MIB, 1);
+		CHECK_EQ(slot_ref_of(a).bytes, GIB + 2 * MIB);
+		slot_check_zone(SLOT_LARGE);
+		CHECK(slot_free(a));
+		CHECK(slot_free(b));
+	}
+}
+
+TEST(outgrow_refused)
+{
+	struct slot_ref ref;
+	void *moved = NULL;
+	char *p;
+
+	for (unsigned nth = 1; nth <= 2; nth++) {
+		slot_start();
+		p = slot_take(2 * GIB, 0, ALLOD_PAGE_NO_COMMIT);
+		(void)slot_take(40 * MIB, 0, 0);
+		slot_stamp(p, MIB, 1);
+		slot_stamp(p + GIB, MIB, 2);
+		ref = slot_ref_of(p);
+		a_store_rlx(&ref.zone->table[ref.pos].dirty, 2 * MIB);
+		mock_fail(OS_CALL_MOVE, nth, ENOMEM);
+		CHECK_EQ(slot_outgrow(&ref, 3 * GIB, 3 * GIB, 0, &moved), -ENOTSUP);
+		slot_check_stamp(p, MIB, 1);
+		slot_check_stamp(p + GIB, MIB, 2);
+		CHECK_EQ(slot_ref_of(p).bytes, 2 * GIB);
+		CHECK_EQ(slot_outgrow(&ref, 3 * GIB, 3 * GIB, 0, &moved), 0);
+		slot_check_stamp(moved, MIB, 1);
+		slot_check_stamp((char *)moved + GIB, MIB, 2);
+		slot_check_zone(SLOT_LARGE);
+	}
+}
+
+TEST(adopt_refused)
+{
+	struct page_run run;
+	struct block b = { .kind = BLOCK_RUN };
+	void *moved;
+
+	slot_start();
+	CHECK_EQ(page_alloc(16, 0, &run), 0);
+	slot_stamp(run.base, MIB, 9);
+	b.base = run.base;
+	b.bytes = MIB;
+	mock_fail(OS_CALL_MOVE, 1, ENOMEM);
+	CHECK_EQ(slot_adopt(&b, 2 * MIB, 2 * MIB, 0, false, &moved), -ENOTSUP);
+	slot_check_stamp(run.base, MIB, 9);
+	CHECK_EQ(slot_adopt(&b, 2 * MIB, 2 * MIB, 0, false, &moved), 0);
+	slot_check_stamp(moved, MIB, 9);
+	slot_check_zone(SLOT_SMALL);
+}
+
+/* The kernel's own refusal after it unmapped: a destination that somebody else holds is left. */
+TEST(gap_is_closed)
+{
+	struct slot_ref ref;
+	struct zone *z;
+	void *moved;
+	char *p;
+	char *free_slot;
+	size_t lost;
+
+	slot_start();
+	p = slot_take(GIB, 0, 0);
+	(void)slot_take(40 * MIB, 0, 0);
+	free_slot = slot_take(40 * MIB, 0, 0);
+	ref = slot_ref_of(p);
+	z = ref.zone;
+	CHECK(slot_free(free_slot));
+	slot_stamp(p, MIB, 1);
+	/* As a kernel leaves it that refuses late: unmapped. */
+	CHECK_EQ(munmap(free_slot, GIB), 0);
+	mock_fail(OS_CALL_MOVE, 1, ENOMEM);
+	CHECK_EQ(slot_outgrow(&ref, GIB + MIB, GIB + MIB, 0, &moved), -ENOTSUP);
+	lost = a_load_rlx(&z->lost);
+	CHECK_EQ(lost, 0);
+	slot_check_stamp(p, MIB, 1);
+	CHECK_EQ(slot_outgrow(&ref, GIB + MIB, GIB + MIB, 0, &moved), 0);
+	slot_check_stamp(moved, MIB, 1);
+}
+
+/* Over and over with each call refused in turn: errors alone, and every byte where it was. */
+TEST_TIMEOUT(refusals_swept, 20)
+{
+	for (int kind = 0; kind < OS_CALL_KINDS; kind++) {
+		for (unsigned nth = 1; nth <= 6; nth++) {
+			struct block_want want = { .flags = ALLOD_PAGE_SWAPPABLE };
+			struct slot_ref ra, rb;
+			void *moved;
+			char *a;
+			char *b;
+
+			if (kind == OS_CALL_TASK_START)
+				continue;
+			slot_start();
+			mock_clock_advance((uint64_t)10000000000 * (nth + 1));
+			mock_fail((enum os_call)kind, nth, ENOMEM);
+			if (slot_alloc(MIB, &want, &a)) {
+				mock_clock_advance((uint64_t)10000000000);
+				a = slot_take(MIB, 0, ALLOD_PAGE_SWAPPABLE);
+			}
+			slot_stamp(a, MIB, 1);
+			if (slot_alloc(2 * MIB, &want, &b))
+				b = slot_take(2 * MIB, 0, ALLOD_PAGE_SWAPPABLE);
+			slot_stamp(b, 2 * MIB, 2);
+			ra = slot_ref_of(a);
+			rb = slot_ref_of(b);
+			while (slot_exchange(&ra, &rb)) {
+				slot_check_stamp(a, MIB, 1);
+				slot_check_stamp(b, 2 * MIB, 2);
+			}
+			slot_check_stamp(a, 2 * MIB, 2);
+			slot_check_stamp(b, MIB, 1);
+			ra = slot_ref_of(a);
+			if (slot_outgrow(&ra, 2 * GIB, 2 * GIB, 0, &moved))
+				moved = a;
+			slot_check_stamp(moved, 2 * MIB, 2);
+			CHECK(slot_free(moved));
+			CHECK(slot_free(b));
+			slot_check_zone(SLOT_LARGE);
+		}
+	}
+}
+
+/*
+ * Thousands of moved blocks: their mappings stay within the budget, what is beyond is refused, and
+ * when they are freed and given back all is one mapping again.
+ */
+TEST_TIMEOUT(budget, 20)
+{
+	enum { BLOCKS = 400, COUNT = 2000 };
+	struct page_run runs[BLOCKS];
+	void *moved[BLOCKS];
+	size_t n = 0;
+
+	slot_start();
+	mock_facts()->max_map_count = COUNT;
+	for (size_t i = 0; i < BLOCKS; i++) {
+		struct block b = { .kind = BLOCK_RUN, .bytes = 256 * KIB };
+		CHECK_EQ(page_alloc(4, 0, &runs[i]), 0);
+		b.base = runs[i].base;
+		slot_stamp(b.base, b.bytes, i);
+		if (!slot_adopt(&b, 512 * KIB, 2 * MIB, 0, false, &moved[n]))
+			n++;
+	}
+	/* Two each of a quarter, but no more slots than an eighth. */
+	CHECK(n >= COUNT / 4 / 2 - COUNT / 16);
+	CHECK(n < BLOCKS);
+	CHECK(slot_mappings(zone_peek(SLOT_SMALL)) <= COUNT / 4 + 1);
+	for (size_t i = 0; i < n; i++)
+		slot_check_stamp(moved[i], 256 * KIB, i);
+	for (size_t i = 0; i < n; i++)
+		CHECK(slot_free(moved[i]));
+	/* As long as they are not too many, they stay, pages and all. */
+	CHECK(slot_costs(zone_peek(SLOT_SMALL)) <= COUNT / 8);
+	n = 0;
+	CHECK(slot_giveback(UINT64_MAX, false, SIZE_MAX, &n) > 0);
+	CHECK_EQ(n, 0);
+	CHECK_EQ(slot_costs(zone_peek(SLOT_SMALL)), 0);
+	CHECK_EQ(slot_mappings(zone_peek(SLOT_SMALL)), 1);
+}
