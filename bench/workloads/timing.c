@@ -4,7 +4,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
-enum { CALIBRATION_NS = 20000000, LOOK_NS = 2000, LOOKS = 100, CLOCKINGS = 101 };
+enum { CALIBRATION_NS = 20000000, LOOK_NS = 2000, LOOKS = 1000, CLOCKINGS = 101 };
 
 double ns_per_tick(void)
 {
@@ -72,10 +72,24 @@ double median_of(double *values, size_t count)
 	return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
 }
 
+/* Keeps the calling thread to the index-th of the processors it may use. */
+static void stay_on(const cpu_set_t *allowed, int index)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (CPU_ISSET(cpu, allowed) && index-- == 0)
+			CPU_SET(cpu, &one);
+	}
+	sched_setaffinity(0, sizeof(one), &one);
+}
+
 static void *keep_busy(void *argument)
 {
 	struct companion *companion = argument;
 
+	stay_on(&companion->allowed, 1);
 	while (!atomic_load_explicit(&companion->is_to_end, memory_order_relaxed))
 		atomic_fetch_add_explicit(&companion->rounds, 1, memory_order_relaxed);
 	return NULL;
@@ -84,6 +98,10 @@ static void *keep_busy(void *argument)
 void companion_start(struct companion *companion)
 {
 	*companion = (struct companion){ 0 };
+	sched_getaffinity(0, sizeof(companion->allowed), &companion->allowed);
+	if (CPU_COUNT(&companion->allowed) < 2)
+		fail("a second thread needs a second processor");
+	stay_on(&companion->allowed, 0);
 	thread_start(&companion->thread, keep_busy, companion);
 	if (!companion_runs(companion))
 		fail("the other thread does not run");
@@ -113,4 +131,5 @@ void companion_stop(struct companion *companion)
 {
 	atomic_store_explicit(&companion->is_to_end, true, memory_order_relaxed);
 	thread_join(companion->thread);
+	sched_setaffinity(0, sizeof(companion->allowed), &companion->allowed);
 }

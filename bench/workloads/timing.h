@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <sched.h>
 #include <stdatomic.h>
 
 #include "workload.h"
@@ -48,11 +49,12 @@ bool was_preempted(void);
 double median_of(double *values, size_t count);
 
 /* Another thread of the process, which keeps a processor busy: it must then be told when pages
- * move. */
+ * move. Both threads stay on a processor each meanwhile. */
 struct companion {
 	pthread_t thread;
 	_Atomic uint64_t rounds;
 	_Atomic bool is_to_end;
+	cpu_set_t allowed;
 };
 
 void companion_start(struct companion *companion);
