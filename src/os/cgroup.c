@@ -1,65 +1,68 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The memory limits of this process's control group. Files are read by os_file_read(), so this is
- * part of both implementations. Stateless; for `allod info` and the background task, not for the
- * allocation path.
+ * part of both implementations. Stateless; for `allod info`, and for headroom.c.
  *
  * A limit of any ancestor holds as well, so the walk goes up to the root of what can be seen. In a
  * container that sees only its own subtree, the path in /proc/self/cgroup may lead outside of it:
  * then the root stands for the group.
  */
 #include "base/format.h"
+#include "group.h"
 #include "number.h"
 #include "os/os.h"
 
+#include <errno.h>
 #include <string.h>
 
 enum { path_bytes = 640, cgroup_file_bytes = 4096, levels_max = 64 };
 
-/* Where each version keeps what; version 2 may also be mounted beside version 1. */
-struct layout {
-	int version;
-	const char *root;
-	const char *max;
-	const char *high;
-	const char *used;
-};
-
-static const struct layout layouts[] = {
-	{ 2, "/sys/fs/cgroup", "memory.max", "memory.high", "memory.current" },
-	{ 2, "/sys/fs/cgroup/unified", "memory.max", "memory.high", "memory.current" },
+static const struct os_group_layout layouts[] = {
+	{ 2, "/sys/fs/cgroup", "memory.max", "memory.high", "memory.current", "inactive_file",
+		"file", "shmem" },
+	{ 2, "/sys/fs/cgroup/unified", "memory.max", "memory.high", "memory.current",
+		"inactive_file", "file", "shmem" },
 	{ 1, "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.soft_limit_in_bytes",
-		"memory.usage_in_bytes" },
+		"memory.usage_in_bytes", "total_inactive_file", "total_cache", "total_shmem" },
 };
 
-/* Version 1 says "no limit" by the largest multiple of a page below 2^63. */
-static const uint64_t no_limit_from = (uint64_t)1 << 62;
-
-static uint64_t number_at(const char *root, const char *group, const char *file)
+bool os_group_path(const struct os_group *group, const char *file, char *buf, size_t cap)
 {
-	char path[path_bytes];
-	char text[64];
 	struct format f;
 
-	format_init(&f, path, sizeof(path));
-	format_str(&f, root);
-	format_str(&f, group);
+	format_init(&f, buf, cap);
+	format_str(&f, group->layout->root);
+	format_str(&f, group->path);
 	format_char(&f, '/');
 	format_str(&f, file);
-	if (f.truncated || os_file_read(path, text, sizeof(text)) <= 0)
+	return !f.truncated;
+}
+
+ssize_t os_group_read(const struct os_group *group, const char *file, char *buf, size_t cap)
+{
+	char path[path_bytes];
+
+	return os_group_path(group, file, path, sizeof(path)) ? os_file_read(path, buf, cap)
+							      : -ENAMETOOLONG;
+}
+
+static uint64_t number_at(const struct os_group *group, const char *file)
+{
+	char text[64];
+
+	if (os_group_read(group, file, text, sizeof(text)) <= 0)
 		return OS_UNLIMITED;
 	return number_parse(text, OS_UNLIMITED);
 }
 
 static uint64_t smaller(uint64_t limit, uint64_t other)
 {
-	return other < limit && other < no_limit_from ? other : limit;
+	return other < limit && other < OS_GROUP_NO_LIMIT ? other : limit;
 }
 
-/* Cuts the last component off; false at the root. */
-static bool go_up(char *group)
+bool os_group_up(struct os_group *group)
 {
-	char *slash = strrchr(group, '/');
+	char *slash = strrchr(group->path, '/');
 
 	if (!slash)
 		return false;
@@ -68,7 +71,7 @@ static bool go_up(char *group)
 }
 
 /* The group of a version in the text of /proc/self/cgroup ("0::/a/b", "5:memory:/a/b"). */
-static bool group_find(const char *text, int version, char *ret_group, size_t cap)
+static bool path_find(const char *text, int version, char *ret_path, size_t cap)
 {
 	const char *key = version == 2 ? "0::/" : ":memory:/";
 	const char *at = strstr(text, key);
@@ -80,76 +83,72 @@ static bool group_find(const char *text, int version, char *ret_group, size_t ca
 	bytes = strcspn(at, "\n");
 	if (bytes >= cap)
 		return false;
-	memcpy(ret_group, at, bytes);
-	ret_group[bytes] = '\0';
-	if (!strcmp(ret_group, "/"))
-		ret_group[0] = '\0';
+	memcpy(ret_path, at, bytes);
+	ret_path[bytes] = '\0';
+	if (!strcmp(ret_path, "/"))
+		ret_path[0] = '\0';
 	return true;
-}
-
-static void directory_set(struct os_group_limits *l, const char *root, const char *group)
-{
-	struct format f;
-
-	format_init(&f, l->directory, sizeof(l->directory));
-	format_str(&f, root);
-	format_str(&f, group);
 }
 
 /* Whether version 2, if it is mounted, accounts memory; version 1 shows it by its files. */
-static bool accounts_memory(const struct layout *layout)
+static bool accounts_memory(const struct os_group_layout *layout)
 {
-	char path[path_bytes];
+	const struct os_group root = { layout, "" };
 	char text[512];
-	struct format f;
 
 	if (layout->version == 1)
 		return true;
-	format_init(&f, path, sizeof(path));
-	format_str(&f, layout->root);
-	format_str(&f, "/cgroup.controllers");
-	return os_file_read(path, text, sizeof(text)) > 0 && strstr(text, "memory");
+	return os_group_read(&root, "cgroup.controllers", text, sizeof(text)) > 0 &&
+		strstr(text, "memory");
 }
 
-/* False: the layout is not that of this system. The root group of version 2 has no numbers. */
-static bool layout_read(const struct layout *layout, char *group, struct os_group_limits *l)
+/*
+ * Goes up to where usage can be read: in a container that sees only its own subtree, the path may
+ * lead outside of it. The root group of version 2 has no such file.
+ */
+static bool settle(struct os_group *group)
 {
-	uint64_t used;
-
-	if (!accounts_memory(layout))
-		return false;
-	used = number_at(layout->root, group, layout->used);
-	while (used == OS_UNLIMITED && go_up(group))
-		used = number_at(layout->root, group, layout->used);
-	if (used == OS_UNLIMITED && layout->version == 1)
-		return false;
-	l->version = layout->version;
-	l->used_bytes = used == OS_UNLIMITED ? 0 : used;
-	directory_set(l, layout->root, group);
-	for (int level = 0; level < levels_max; level++) {
-		l->max_bytes = smaller(l->max_bytes, number_at(layout->root, group, layout->max));
-		l->high_bytes =
-			smaller(l->high_bytes, number_at(layout->root, group, layout->high));
-		if (!go_up(group))
-			break;
-	}
+	while (number_at(group, group->layout->used) == OS_UNLIMITED)
+		if (!os_group_up(group))
+			return group->layout->version == 2;
 	return true;
+}
+
+bool os_group_find(struct os_group *ret_group)
+{
+	char text[cgroup_file_bytes];
+
+	if (os_file_read("/proc/self/cgroup", text, sizeof(text)) <= 0)
+		return false;
+	for (size_t i = 0; i < sizeof(layouts) / sizeof(layouts[0]); i++) {
+		ret_group->layout = &layouts[i];
+		if (path_find(text, layouts[i].version, ret_group->path, sizeof(ret_group->path)) &&
+			accounts_memory(&layouts[i]) && settle(ret_group))
+			return true;
+	}
+	return false;
 }
 
 void os_group_limits_read(struct os_group_limits *ret_limits)
 {
-	char text[cgroup_file_bytes];
-	char group[sizeof(ret_limits->directory)];
+	struct os_group_limits *l = ret_limits;
+	struct os_group group;
 
-	memset(ret_limits, 0, sizeof(*ret_limits));
-	ret_limits->max_bytes = OS_UNLIMITED;
-	ret_limits->high_bytes = OS_UNLIMITED;
-	if (os_file_read("/proc/self/cgroup", text, sizeof(text)) <= 0)
+	memset(l, 0, sizeof(*l));
+	l->max_bytes = OS_UNLIMITED;
+	l->high_bytes = OS_UNLIMITED;
+	if (!os_group_find(&group))
 		return;
-	for (size_t i = 0; i < sizeof(layouts) / sizeof(layouts[0]); i++) {
-		if (!group_find(text, layouts[i].version, group, sizeof(group)))
-			continue;
-		if (layout_read(&layouts[i], group, ret_limits))
-			return;
+	l->version = group.layout->version;
+	l->used_bytes = number_at(&group, group.layout->used);
+	if (l->used_bytes == OS_UNLIMITED)
+		l->used_bytes = 0;
+	(void)os_group_path(&group, "", l->directory, sizeof(l->directory));
+	l->directory[strlen(l->directory) - 1] = '\0';
+	for (int level = 0; level < levels_max; level++) {
+		l->max_bytes = smaller(l->max_bytes, number_at(&group, group.layout->max));
+		l->high_bytes = smaller(l->high_bytes, number_at(&group, group.layout->high));
+		if (!os_group_up(&group))
+			break;
 	}
 }

@@ -202,6 +202,7 @@ static void arena_build(struct arena *a, const struct plan *plan, const struct l
 	a->chunks = (_Atomic(uint8_t) *)(stamps + l->stamps);
 	a->slot_links = (_Atomic(uint32_t) *)(stamps + l->stamps + l->chunks);
 	set_decay(a);
+	guard_init(a);
 	a_store_rlx(&a->janitor.beat, INT64_MIN / 2);
 	a_store_rlx(&a->ends, ends_make(0, birth->granules));
 	a_store_rlx(&a->records_reserved, birth->records);

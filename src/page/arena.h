@@ -138,8 +138,10 @@ struct arena {
 
 	/* Granules used in the low half, free dirty ones in the high half. */
 	alignas(64) _Atomic(uint64_t) balance;
-	_Atomic(uint64_t) cold; /* of the dirty ones, those that the kernel may take */
-	_Atomic(uint64_t) peak; /* highest used, direct ones included, in granules */
+	_Atomic(uint64_t) cold;     /* of the dirty ones, those that the kernel may take */
+	_Atomic(uint64_t) guard_at; /* so many warm ones: look at the headroom */
+	_Atomic(uint64_t) limit;    /* dirty ones, those of keepers included; or GUARD_NO_LIMIT */
+	_Atomic(uint64_t) peak;     /* highest used, direct ones included, in granules */
 	_Atomic(uint64_t) alloc_calls;
 	_Atomic(uint64_t) move_calls;
 	_Atomic(uint64_t) moved;        /* STAMP_HEAD marks */
@@ -153,8 +155,11 @@ struct arena {
 	_Atomic(uint64_t) purge_epoch;        /* last epoch in which ticks finished a round */
 	_Atomic(uint64_t) purge_cursor;       /* where the next tick goes on */
 	_Atomic(uint64_t) tick_ns;            /* when a tick last looked at the clock */
-	_Atomic(uint32_t) move_refusals;      /* by the kernel */
-	_Atomic(uint32_t) cold_epochs;        /* a chunk this old goes cold; 0: none does by age */
+	_Atomic(uint64_t) guard_step;         /* until the next look at the headroom, granules */
+	_Atomic(uint64_t) guard_room;         /* bytes of headroom at the last look; 0: none yet */
+	_Atomic(int64_t) guard_retry; /* the epoch before which no free tries to hold to a bound */
+	_Atomic(uint32_t) move_refusals; /* by the kernel */
+	_Atomic(uint32_t) cold_epochs;   /* a chunk this old goes cold; 0: none does by age */
 	_Atomic(int64_t) cold_retry; /* the epoch before which none is tried, having been refused */
 	_Atomic(uint32_t) cost_state;   /* see cost.c */
 	_Atomic(uint32_t) cost_cold_ns; /* measured: two granules going cold, and written to */
@@ -305,6 +310,7 @@ struct purge {
 	int64_t epoch;   /* now */
 	unsigned age;    /* epochs for which it has been free, at least */
 	size_t least;    /* granules side by side, at least; a chunk at most */
+	size_t end;      /* granules from there on are left alone; 0: none */
 	bool only_cold;  /* of what is cold already */
 	bool to_cold;    /* let the kernel take the pages, instead of dropping them */
 	bool is_janitor; /* tells which chunk it has in work */
@@ -336,6 +342,29 @@ size_t keepers_round(struct arena *a, bool (*begin)(struct arena *a), void (*end
 size_t keepers_trim(unsigned severity);
 /* Warm bytes that they keep. */
 size_t keepers_warm(void);
+
+/* guard.c */
+
+/* No limit was set. */
+#define GUARD_NO_LIMIT UINT64_MAX
+
+void guard_init(struct arena *a);
+/* What was freed came to a threshold: holds to the bounds. */
+void guard_freed(struct arena *a);
+/*
+ * The same once an epoch, for what changes without a free. The janitor has files open; for others
+ * NULL.
+ */
+void guard_round(struct arena *a, const struct os_headroom_files *files);
+
+/* Whether guard_freed() is to be called. */
+static inline bool guard_is_due(struct arena *a)
+{
+	uint64_t dirty = a_load_rlx(&a->balance) >> 32;
+
+	return dirty >= a_load_rlx(&a->guard_at) + a_load_rlx(&a->cold) ||
+		dirty > a_load_rlx(&a->limit);
+}
 
 /* background.c */
 

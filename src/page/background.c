@@ -98,7 +98,7 @@ static void step_await(struct arena *a)
 }
 
 /* Gives back what is due; returns how much dirty memory is left, due later. */
-static uint64_t janitor_round(struct arena *a, bool is_first)
+static uint64_t janitor_round(struct arena *a, bool is_first, const struct os_headroom_files *files)
 {
 	/* Whoever starts the janitor as its last act does not await it: nothing to lose meanwhile. */
 	size_t waiting = is_first ? 0 : keepers_round(a, step_begin, step_end);
@@ -111,6 +111,7 @@ static uint64_t janitor_round(struct arena *a, bool is_first)
 	(void)purge_cool(a, p.epoch, SIZE_MAX, true);
 	if (!is_first)
 		huge_round(a);
+	guard_round(a, files);
 	return balance_dirty(a_load_rlx(&a->balance)) + (waiting >> PAGE_GRANULE_SHIFT);
 }
 
@@ -125,10 +126,13 @@ static void janitor_main(void *arg)
 	bool stay = options.background == OPTION_BACKGROUND_ON;
 	bool is_first = true;
 	unsigned idle = 0;
+	struct os_headroom_files files;
 
 	/* At birth of the arena who started us may not have come so far yet. */
 	(void)page_init();
 	cost_measure(a);
+	/* From its first sleep on it may open nothing. */
+	os_headroom_open(&files);
 	/* There is one at a time: what is claimed now is a dead one's. */
 	claim_recover(a, a_load_rlx(&a->janitor.claim));
 	a_add_rlx(&a->janitor.generation, 1);
@@ -137,7 +141,7 @@ static void janitor_main(void *arg)
 	do {
 		bool last = !stay && idle + 1 >= JANITOR_IDLE_ROUNDS;
 		a_store_rlx(&a->janitor.beat, last ? BEAT_NEVER : purge_now(a));
-		idle = janitor_round(a, is_first) > JANITOR_LEAVES_GRANULES ? 0 : idle + 1;
+		idle = janitor_round(a, is_first, &files) > JANITOR_LEAVES_GRANULES ? 0 : idle + 1;
 		is_first = false;
 		if (!stay && idle >= JANITOR_IDLE_ROUNDS)
 			break;

@@ -151,7 +151,7 @@ static size_t purge_chunk(struct arena *a, const struct purge *p, size_t pos, si
 
 size_t purge_some(struct arena *a, size_t *pos, size_t budget, const struct purge *p)
 {
-	size_t frontier = arena_frontier(a);
+	size_t frontier = p->end ? p->end : arena_frontier(a);
 	size_t total = 0;
 	size_t run = 0;
 	size_t at = *pos;
@@ -266,8 +266,10 @@ static void tick_round(struct arena *a, int64_t epoch, size_t budget)
 	a_store_rlx(&a->purge_cursor, pos);
 	if (pos || from)
 		a_store_rlx(&a->purge_epoch, last);
-	else
-		(void)purge_cool(a, epoch, budget, false);
+	if (pos || from)
+		return;
+	(void)purge_cool(a, epoch, budget, false);
+	guard_round(a, NULL);
 }
 
 void purge_watch(struct arena *a, int64_t epoch)

@@ -115,6 +115,8 @@ static void give_plain(struct arena *a, size_t pos, size_t n)
 	for (size_t i = 0; i < n; i++)
 		stamp_set(a, pos + i, stamp);
 	run_put(a, pos, n, n);
+	if (__builtin_expect(guard_is_due(a), 0))
+		guard_freed(a);
 	if (balance_dirty(a_load_rlx(&a->balance)) >= BACKGROUND_DIRTY_GRANULES &&
 		!background_fresh(a, epoch)) {
 		background_poke(a, epoch);

@@ -30,6 +30,8 @@ void page_stats(struct page_stats *ret_stats)
 		.dirty_bytes = balance_dirty(balance) << PAGE_GRANULE_SHIFT,
 		.cold_bytes = a_load_rlx(&a->cold) << PAGE_GRANULE_SHIFT,
 		.kept_bytes = keepers_warm(),
+		.headroom_bytes = a_load_rlx(&a->guard_room),
+		.limit_bytes = page_limit(),
 		.purged_bytes = a_load_rlx(&a->purged) << PAGE_GRANULE_SHIFT,
 		.lost_bytes = a_load_rlx(&a->lost) << PAGE_GRANULE_SHIFT,
 		.direct_bytes = direct << PAGE_GRANULE_SHIFT,

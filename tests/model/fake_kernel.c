@@ -82,6 +82,8 @@ void fake_kernel_reset(size_t frontier)
 	a->slot_links = links;
 	a->epoch_shift = FAKE_EPOCH_SHIFT;
 	a->decay_epochs = 2;
+	a_store_rlx(&a->guard_at, GUARD_NO_LIMIT / 2);
+	a_store_rlx(&a->limit, GUARD_NO_LIMIT);
 	bitmap_init(&a->map, storage, a->granules);
 	a_store_rlx(&a->ends, ends_make(frontier, FAKE_UNIT));
 	a_store_rlx(&a->records_reserved, FAKE_UNIT);
@@ -223,6 +225,14 @@ void cost_measure(struct arena *a)
 {
 }
 
+void guard_round(struct arena *a, const struct os_headroom_files *files)
+{
+}
+
+void os_headroom_open(struct os_headroom_files *ret_files)
+{
+}
+
 int os_huge(void *p, size_t bytes, bool on)
 {
 	return 0;
@@ -267,6 +277,13 @@ int map_set(const char *p, size_t from, size_t to, uint32_t slot)
 }
 
 /* What the scenarios never come to. */
+
+__attribute__((noinline)) static _Noreturn void unexpected(const char *name);
+
+void guard_freed(struct arena *a)
+{
+	unexpected(__func__);
+}
 
 static _Noreturn void unexpected(const char *name)
 {

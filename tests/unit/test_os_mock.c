@@ -85,6 +85,11 @@ static int commit_or_null(char *base, size_t bytes, enum os_call kind)
 		char buf[8];
 		return (int)os_file_read("/proc/version", buf, sizeof(buf));
 	}
+	case OS_CALL_FILE_OPEN: return os_file_open("/proc/version");
+	case OS_CALL_FILE_REREAD: {
+		char buf[8];
+		return (int)os_file_reread(0, buf, sizeof(buf));
+	}
 	case OS_CALL_TASK_START: {
 		static struct os_task task;
 		return os_task_start(&task, NULL, NULL);

@@ -93,25 +93,48 @@ const char *os_linux_env(const char *name)
 	return NULL;
 }
 
-ssize_t os_linux_file_read(const char *path, char *buf, size_t cap)
+/* From the descriptor's place on, or from the beginning where it stays. */
+static ssize_t read_all(long fd, char *buf, size_t cap, bool from_place)
 {
-	long fd = os_syscall4(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0);
 	size_t len = 0;
 	long ret = 0;
 
-	if (fd < 0)
-		return fd;
 	while (len + 1 < cap) {
-		ret = os_syscall3(SYS_read, fd, (long)(buf + len), (long)(cap - 1 - len));
+		if (from_place)
+			ret = os_syscall3(SYS_read, fd, (long)(buf + len), (long)(cap - 1 - len));
+		else
+			ret = os_syscall4(SYS_pread64, fd, (long)(buf + len), (long)(cap - 1 - len),
+				(long)len);
 		if (ret == -EINTR)
 			continue;
 		if (ret <= 0)
 			break;
 		len += (size_t)ret;
 	}
-	os_syscall1(SYS_close, fd);
 	if (ret < 0)
 		return ret;
 	buf[len] = '\0';
 	return (ssize_t)len;
+}
+
+int os_linux_file_open(const char *path)
+{
+	return (int)os_syscall4(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0);
+}
+
+ssize_t os_linux_file_reread(int fd, char *buf, size_t cap)
+{
+	return read_all(fd, buf, cap, false);
+}
+
+ssize_t os_linux_file_read(const char *path, char *buf, size_t cap)
+{
+	int fd = os_linux_file_open(path);
+	ssize_t ret;
+
+	if (fd < 0)
+		return fd;
+	ret = read_all(fd, buf, cap, true);
+	os_syscall1(SYS_close, fd);
+	return ret;
 }

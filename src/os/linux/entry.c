@@ -165,6 +165,16 @@ ssize_t os_file_read(const char *path, char *buf, size_t cap)
 	return os_linux_file_read(path, buf, cap);
 }
 
+int os_file_open(const char *path)
+{
+	return os_linux_file_open(path);
+}
+
+ssize_t os_file_reread(int fd, char *buf, size_t cap)
+{
+	return os_linux_file_reread(fd, buf, cap);
+}
+
 int os_task_start(struct os_task *task, void (*fn)(void *arg), void *arg)
 {
 	return os_linux_task_start(task, fn, arg);

@@ -42,6 +42,8 @@ uint64_t os_linux_fine_ns(void);
 void os_linux_write(int fd, const char *text, size_t bytes);
 _Noreturn void os_linux_fatal(const char *line);
 const char *os_linux_env(const char *name);
+int os_linux_file_open(const char *path);
+ssize_t os_linux_file_reread(int fd, char *buf, size_t cap);
 ssize_t os_linux_file_read(const char *path, char *buf, size_t cap);
 
 int os_linux_task_start(struct os_task *task, void (*fn)(void *arg), void *arg);

@@ -203,6 +203,23 @@ ssize_t os_file_read(const char *path, char *buf, size_t cap)
 	return ret;
 }
 
+/* The descriptor is the place of the file in the table. */
+int os_file_open(const char *path)
+{
+	int failed = mock_enter(OS_CALL_FILE_OPEN);
+
+	return mock_record(OS_CALL_FILE_OPEN, NULL, 0, failed ? failed : mock_file_number(path));
+}
+
+ssize_t os_file_reread(int fd, char *buf, size_t cap)
+{
+	int failed = mock_enter(OS_CALL_FILE_REREAD);
+	ssize_t ret = failed ? failed : file_read(mock_file_name(fd), buf, cap);
+
+	mock_record(OS_CALL_FILE_REREAD, buf, cap, ret < 0 ? (int)ret : 0);
+	return ret;
+}
+
 static int task_accept(struct os_task *task, void (*fn)(void *arg), void *arg)
 {
 	if (os_task_alive(task))

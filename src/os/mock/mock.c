@@ -13,7 +13,7 @@
 #include <errno.h>
 #include <string.h>
 
-enum { records_max = 4096, pairs_max = 8, written_max = 8192 };
+enum { records_max = 4096, pairs_max = 24, written_max = 8192 };
 
 struct script {
 	_Atomic(uint32_t) count;
@@ -65,6 +65,8 @@ static const char *const call_names[OS_CALL_KINDS] = {
 	[OS_CALL_RSEQ_FENCE] = "rseq_fence",
 	[OS_CALL_WIPE_ON_FORK] = "wipe_on_fork",
 	[OS_CALL_FILE_READ] = "file_read",
+	[OS_CALL_FILE_OPEN] = "file_open",
+	[OS_CALL_FILE_REREAD] = "file_reread",
 	[OS_CALL_TASK_START] = "task_start",
 };
 
@@ -223,6 +225,18 @@ const char *mock_file_text(const char *path)
 	const struct pair *p = pair_find(files, path);
 
 	return p ? p->value : NULL;
+}
+
+int mock_file_number(const char *path)
+{
+	const struct pair *p = pair_find(files, path);
+
+	return p ? (int)(p - files) : -ENOENT;
+}
+
+const char *mock_file_name(int number)
+{
+	return number >= 0 && number < pairs_max && files[number].name ? files[number].name : "";
 }
 
 const char *mock_written(void)

@@ -12,3 +12,7 @@ int mock_record(enum os_call kind, void *addr, size_t bytes, int result);
 
 /* What mock_file_set() gave, or NULL. */
 const char *mock_file_text(const char *path);
+
+/* Its place in the table, or -ENOENT; and the name that is there, or "". */
+int mock_file_number(const char *path);
+const char *mock_file_name(int number);

@@ -55,6 +55,9 @@ enum option_stats {
 		"mmap and munmap for each run, for comparison.")                                 \
 	NUMBER(decay_ms, 500, 0, 3600000,                                                        \
 		"Milliseconds for which freed memory stays warm before it is given back.")       \
+	SIZE(page_cache_bytes, 0,                                                                \
+		"Free memory that may be kept; what is freed beyond goes back at once. 0: half " \
+		"of what the control group, or the machine, has left.")                          \
 	CHOICE(stats, option_stats, OPTION_STATS_OFF, "off|text|json",                           \
 		"Print statistics when the process ends.")                                       \
 	NUMBER(stats_fd, 2, 0, 1048576, "File descriptor that statistics are written to.")       \

@@ -37,6 +37,8 @@ enum os_call {
 	OS_CALL_RSEQ_REGISTER,
 	OS_CALL_RSEQ_FENCE,
 	OS_CALL_FILE_READ,
+	OS_CALL_FILE_OPEN,
+	OS_CALL_FILE_REREAD,
 	OS_CALL_TASK_START,
 	OS_CALL_KINDS, /* how many kinds there are */
 };
@@ -84,10 +86,10 @@ void mock_fine_set(const uint64_t *steps, size_t count);
 /* The facts, to be changed at will; mock_reset() gives back those of the machine. */
 struct os_facts *mock_facts(void);
 
-/* Sets a variable, or removes it (NULL). Up to 8; the strings are the caller's, kept by address. */
+/* Sets a variable, or removes it (NULL). Up to 24; the strings are the caller's, kept by address. */
 void mock_env_set(const char *name, const char *value);
 
-/* Gives a file contents (up to 8 files); os_file_read() finds only such. Strings as above. */
+/* Gives a file contents (up to 24 files); os_file_read() finds only such. Strings as above. */
 void mock_file_set(const char *path, const char *text);
 
 /* All text given to os_write() and os_fatal() since mock_reset(), up to 8 KiB. */

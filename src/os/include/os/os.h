@@ -268,6 +268,13 @@ const char *os_env(const char *name);
 ssize_t os_file_read(const char *path, char *buf, size_t cap);
 
 /*
+ * Opens a file to be read again and again; a descriptor or a negative errno. os_file_reread() reads
+ * as os_file_read() does, from the beginning.
+ */
+int os_file_open(const char *path);
+ssize_t os_file_reread(int fd, char *buf, size_t cap);
+
+/*
  * Sets options from the file that ALLOD_CONF_FILE names (a key:value, or several separated by
  * commas, to a line; '#' begins a comment) and then from ALLOD_CONF over it. Nothing is read when
  * os_is_secure(). What is wrong is told in a line each on descriptor 2, and skipped. 0, or the
@@ -284,11 +291,46 @@ struct os_group_limits {
 	char directory[512]; /* of the group's files; "" if there are none */
 };
 
+/* The group that accounts memory, for the functions below. */
+struct os_group {
+	const struct os_group_layout *layout;
+	char path[512]; /* below the layout's root; "" is the root itself */
+};
+
 /*
  * Reads the limits of the control group. Some system calls for each level of the group, so not for
  * the allocation path. What cannot be read is as if not set.
  */
 void os_group_limits_read(struct os_group_limits *ret_limits);
+
+/* What may still be used before the kernel slows or kills the process; see headroom.c. */
+struct os_headroom {
+	uint64_t bytes;       /* OS_UNLIMITED if nothing limits, or nothing can be known */
+	uint64_t limit_bytes; /* the limit that is nearest; OS_UNLIMITED likewise */
+	bool by_group;        /* it is that of a control group, not the machine's memory */
+};
+
+enum { OS_HEADROOM_LEVELS = 8 };
+
+/* Files kept open, for who may not open any later: the background task. */
+struct os_headroom_files {
+	struct os_group group;
+	unsigned levels;
+	int fds[OS_HEADROOM_LEVELS][4];
+	int machine;
+};
+
+/* Opens them; whoever does never closes them. What cannot be opened is as if not there. */
+void os_headroom_open(struct os_headroom_files *ret_files);
+
+/*
+ * Reads the headroom now, from files kept open or, with NULL, by opening them. `own_cold_bytes`: how
+ * much of this process's memory may be under os_lazyfree(). Where at least `enough_bytes` are left
+ * it is not looked for what the kernel could take beyond. Files are opened and read, ten for a group
+ * just below the root, so never on a hit.
+ */
+void os_headroom_read(const struct os_headroom_files *files, uint64_t own_cold_bytes,
+	uint64_t enough_bytes, struct os_headroom *ret_headroom);
 
 /*
  * The background task

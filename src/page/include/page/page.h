@@ -70,6 +70,8 @@ struct page_stats {
 	size_t dirty_bytes;      /* free, and still holding pages */
 	size_t cold_bytes;       /* of dirty_bytes: the kernel may take the pages */
 	size_t kept_bytes;       /* free and warm in the keeping of layers above */
+	uint64_t headroom_bytes; /* at the last look; 0: nobody has looked, UINT64_MAX: no bound */
+	size_t limit_bytes;      /* set by page_limit_set(); 0: none */
 	size_t purged_bytes;     /* given back to the kernel, sum over the life of the process */
 	size_t lost_bytes;       /* of used_bytes: addresses that the kernel made unusable */
 	size_t direct_bytes;     /* of used_bytes: mapped one by one */
@@ -153,6 +155,20 @@ size_t page_trim(void);
  * back. Returns how many bytes went back or cold.
  */
 size_t page_trim_by(unsigned severity);
+
+/*
+ * For layers above that keep free memory: called after something was freed into their keeping, 1
+ * MiB or more. Holds to the bounds of guard.c and starts the janitor, as page_free() does.
+ */
+void page_guard(void);
+
+/*
+ * How many bytes of free memory may be kept, those of keepers included; what is more goes back at
+ * once, and what is freed beyond it goes back by the call that frees. 0: no limit but the headroom.
+ * Returns 0, or -ENOMEM if the layer cannot be prepared.
+ */
+int page_limit_set(size_t bytes);
+size_t page_limit(void);
 
 /*
  * Called from slow paths: gives back what is due, unless the janitor does. Reads a coarse clock

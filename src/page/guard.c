@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How much free memory may be kept, so that it is never the cause of a kill.
+ *
+ *	warm <= headroom / 2	what is warm stays under half of what the control groups, and the
+ *				machine, have left; what is more goes cold, so that the kernel can
+ *				take it
+ *	dirty <= limit		only if the program set one; what is more goes back at once
+ *
+ * Both speak of what is free here and in the keeping of layers above. They are looked after where
+ * memory is freed, by whoever frees it, and by the janitor in each of its rounds: another library's
+ * mmap() after the free must find the memory, and nobody may run in between.
+ *
+ * A free compares two numbers. Only when 4 MiB or more are warm, and have grown by an eighth of the
+ * headroom that was found last or come to the bound, it reads the headroom again, which opens some
+ * files: 0.2 ms. What
+ * a call lets go cold then costs about what munmap() would have, 75 microseconds a MiB, and never
+ * more than was freed since the last look and an eighth of the headroom.
+ *
+ * Operations        guard_freed, page_guard, guard_round, page_limit_set
+ * Synchronization   all of them beside each other. Of threads that come to a threshold one looks,
+ *                   and moves the threshold first: if it is stopped, another looks when as much has
+ *                   been freed again
+ * Ordering          none: every number is a hint, and the purges synchronize by themselves
+ * Progress          lock-free; nobody waits
+ */
+#include "arena.h"
+
+#include <errno.h>
+
+enum {
+	/* 4 MiB: below, nobody looks. */
+	GUARD_LEAST_GRANULES = 64,
+	/* Parts of the headroom: what may be warm, to what it is lowered, and when to look again. */
+	WARM_PART = 2,
+	LOOK_PART = 8,
+	/* Where nothing limits: parts of the machine's memory until the next look. */
+	RAM_PART = 64,
+	/* 1 MiB: the least growth after which to look again. */
+	LOOK_LEAST_GRANULES = 16,
+	SLICES = 8,
+};
+
+static uint64_t subtract(uint64_t x, uint64_t y)
+{
+	return x > y ? x - y : 0;
+}
+
+static uint64_t lesser(uint64_t x, uint64_t y)
+{
+	return x < y ? x : y;
+}
+
+static uint64_t greater(uint64_t x, uint64_t y)
+{
+	return x > y ? x : y;
+}
+
+static uint64_t granules_of(uint64_t bytes)
+{
+	return bytes >> PAGE_GRANULE_SHIFT;
+}
+
+/* What is warm, here and above. */
+static uint64_t warm_now(struct arena *a)
+{
+	uint64_t dirty = balance_dirty(a_load_rlx(&a->balance));
+
+	return subtract(dirty, a_load_rlx(&a->cold)) + granules_of(keepers_warm());
+}
+
+/*
+ * Gives back about `excess` granules, from the end of the arena downward by eighths: what is handed
+ * out next lies at its beginning. Returns how many.
+ */
+static uint64_t purge_high(struct arena *a, uint64_t excess, const struct purge *p)
+{
+	const size_t frontier = arena_frontier(a);
+	struct purge slice = *p;
+	uint64_t done = 0;
+
+	for (size_t i = SLICES; i-- && done < excess;) {
+		size_t pos = frontier / SLICES * i;
+		if (i + 1 < SLICES)
+			slice.end = frontier / SLICES * (i + 1);
+		done += purge_some(a, &pos, excess - done, &slice);
+	}
+	return done;
+}
+
+/* Lets so many granules go cold; returns what is left to do. */
+static uint64_t cool_some(struct arena *a, uint64_t excess, size_t least, bool is_janitor)
+{
+	const struct purge p = {
+		.epoch = purge_now(a), .least = least, .to_cold = true, .is_janitor = is_janitor
+	};
+
+	return subtract(excess, purge_high(a, excess, &p));
+}
+
+/* The same for dropping their pages. */
+static uint64_t drop_some(struct arena *a, uint64_t excess, bool is_janitor)
+{
+	const struct purge p = { .epoch = purge_now(a), .is_janitor = is_janitor };
+
+	return subtract(excess, purge_high(a, excess, &p));
+}
+
+/* What could not be given back, because it is locked, is not tried again at each free. */
+static void give_up(struct arena *a, uint64_t excess)
+{
+	if (excess)
+		a_store_rlx(&a->guard_retry, purge_now(a) + 1);
+}
+
+/* Brings what is warm below its part of the headroom. */
+static void warm_lower(struct arena *a, uint64_t warm, uint64_t most, bool is_janitor)
+{
+	uint64_t excess;
+
+	if (warm <= most)
+		return;
+	/* Not to the bound, lest the next free be over it. */
+	excess = warm - (most - most / (LOOK_PART / WARM_PART));
+	excess = cool_some(a, excess, ARENA_CHUNK_GRANULES, is_janitor);
+	if (excess)
+		excess = subtract(excess, granules_of(keepers_trim(1)));
+	if (excess)
+		excess = cool_some(a, excess, 1, is_janitor);
+	/* Parts of huge pages do not go cold, nor does anything on old kernels: they go. */
+	if (excess)
+		excess = drop_some(a, excess, is_janitor);
+	give_up(a, excess);
+}
+
+/* Brings all that is free and has pages below the program's limit. */
+static void limit_hold(struct arena *a, bool is_janitor)
+{
+	const uint64_t limit = a_load_rlx(&a->limit);
+	uint64_t dirty = balance_dirty(a_load_rlx(&a->balance));
+	uint64_t excess = subtract(dirty + granules_of(keepers_warm()), limit);
+
+	if (!excess)
+		return;
+	excess = drop_some(a, excess, is_janitor);
+	if (excess)
+		excess = subtract(excess, granules_of(keepers_trim(3)));
+	give_up(a, excess);
+}
+
+/* Looks at the headroom, holds to it, and says when to look again. */
+static void look(struct arena *a, const struct os_headroom_files *files, bool is_janitor)
+{
+	const uint64_t warm = warm_now(a);
+	const uint64_t cold = a_load_rlx(&a->cold) << PAGE_GRANULE_SHIFT;
+	struct os_headroom headroom;
+	uint64_t most = UINT32_MAX;
+	uint64_t step = granules_of(os_facts()->ram_bytes) / RAM_PART;
+	uint64_t left;
+
+	os_headroom_read(files, cold,
+		(warm + GUARD_LEAST_GRANULES) * WARM_PART << PAGE_GRANULE_SHIFT, &headroom);
+	if (headroom.bytes != OS_UNLIMITED) {
+		most = granules_of(headroom.bytes) / WARM_PART;
+		step = granules_of(headroom.bytes) / LOOK_PART;
+		warm_lower(a, warm, most, is_janitor);
+	}
+	left = warm_now(a);
+	a_store_rlx(&a->guard_room, headroom.bytes);
+	a_store_rlx(&a->guard_step, step);
+	step = lesser(step, subtract(most, left));
+	a_store_rlx(&a->guard_at,
+		greater(left + greater(step, LOOK_LEAST_GRANULES), GUARD_LEAST_GRANULES));
+}
+
+__attribute__((cold, noinline)) void guard_freed(struct arena *a)
+{
+	uint64_t at = a_load_rlx(&a->guard_at);
+	const uint64_t warm = warm_now(a);
+
+	if (purge_now(a) < a_load_rlx(&a->guard_retry))
+		return;
+	if (a_load_rlx(&a->limit) != GUARD_NO_LIMIT)
+		limit_hold(a, false);
+	if (warm < at)
+		return;
+	/* Others come back when as much has been freed again. */
+	if (a_cas_strong_rlx(&a->guard_at, &at,
+		    warm + greater(a_load_rlx(&a->guard_step), GUARD_LEAST_GRANULES)))
+		look(a, NULL, false);
+}
+
+void guard_round(struct arena *a, const struct os_headroom_files *files)
+{
+	if (a_load_rlx(&a->limit) != GUARD_NO_LIMIT)
+		limit_hold(a, files != NULL);
+	if (warm_now(a) >= GUARD_LEAST_GRANULES)
+		look(a, files, files != NULL);
+}
+
+void guard_init(struct arena *a)
+{
+	a_store_rlx(&a->guard_at, GUARD_LEAST_GRANULES);
+	a_store_rlx(&a->limit,
+		options.page_cache_bytes ? granules_of(options.page_cache_bytes) : GUARD_NO_LIMIT);
+}
+
+void page_guard(void)
+{
+	struct arena *a = arena_get();
+	int64_t epoch;
+
+	if (!a || !a->granules)
+		return;
+	if (warm_now(a) >= a_load_rlx(&a->guard_at) || a_load_rlx(&a->limit) != GUARD_NO_LIMIT)
+		guard_freed(a);
+	epoch = purge_now(a);
+	if (warm_now(a) >= BACKGROUND_DIRTY_GRANULES && !background_fresh(a, epoch)) {
+		background_poke(a, epoch);
+		purge_watch(a, epoch);
+	}
+}
+
+int page_limit_set(size_t bytes)
+{
+	struct arena *a = arena_need();
+
+	if (!a)
+		return -ENOMEM;
+	a_store_rlx(&a->limit, bytes ? granules_of(bytes) : GUARD_NO_LIMIT);
+	if (bytes)
+		limit_hold(a, false);
+	return 0;
+}
+
+size_t page_limit(void)
+{
+	struct arena *a = arena_get();
+	uint64_t limit = a ? a_load_rlx(&a->limit) : GUARD_NO_LIMIT;
+
+	return limit == GUARD_NO_LIMIT ? 0 : limit << PAGE_GRANULE_SHIFT;
+}
