@@ -142,7 +142,7 @@ TEST_TIMEOUT(words_are_exchanged_whole, 60)
 
 /* Pairs that somebody watches. */
 
-static volatile bool done;
+static _Atomic(bool) done;
 
 static void add_or_watch(unsigned self)
 {
