@@ -39,6 +39,9 @@ enum {
 /* 64 MiB: a greater alignment takes a mapping of its own. */
 #define RUN_ALIGN_MOST_BYTES ((size_t)64 << 20)
 
+/* Among the flags of a run or loose block: room was reserved, and stays when it shrinks. */
+#define KEEPS_ROOM (1u << 15)
+
 enum unit_kind {
 	UNIT_NONE = 0,
 	UNIT_PIECES,
@@ -170,6 +173,13 @@ bool piece_free(struct unit *unit, uint64_t word, char *p);
 /* The live piece of the page, told to hold it or to begin with it. */
 bool piece_find(const struct unit *unit, uint64_t word, const char *p, bool begins,
 	struct block *ret_block);
+/*
+ * Resizes a live piece where it is; 0 or -ENOSPC. As in the other kinds' functions, `flags` are
+ * those of the call: ALLOD_PAGE_ZEROED speaks of what is added.
+ */
+int piece_resize(struct unit *unit, char *p, size_t pages, unsigned flags);
+/* The size up to which it could be resized so, now. */
+size_t piece_room(const struct unit *unit, const char *p);
 /* Whether a piece began there that was freed. */
 bool piece_was_freed(uint64_t word, const char *p);
 /* Puts a piece that waited in a cache back among the free pages. */
@@ -185,6 +195,8 @@ bool run_find(const struct unit *unit, uint64_t word, const char *p, struct bloc
 /* The live run that holds `p`, whose granule does not begin one. */
 bool run_holding(const struct unit *unit, const char *p, struct block *ret_block);
 void run_drop(char *base, size_t granules);
+int run_resize(struct unit *unit, size_t bytes, unsigned flags);
+size_t run_room(const struct unit *unit);
 
 /* loose.c */
 
@@ -194,6 +206,8 @@ int loose_begin(char *base, size_t granules, size_t room, const struct block_wan
 bool loose_free(char *p);
 bool loose_find(const char *p, bool begins, struct block *ret_block);
 bool loose_was_freed(const char *p);
+int loose_resize(char *p, size_t bytes, unsigned flags);
+_Atomic(uint16_t) *loose_tag(const char *p);
 
 /* slot.c */
 

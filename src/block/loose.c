@@ -8,6 +8,7 @@
 #include "core.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* As many as page has slots, at most. */
 #define LOOSE_MOST ((size_t)1 << 20)
@@ -44,7 +45,7 @@ int loose_begin(char *base, size_t granules, size_t room, const struct block_wan
 	l = loose_at(slot);
 	a_store_rlx(&l->granules, granules);
 	a_store_rlx(&l->room, room);
-	a_store_rlx(&l->flags, want->flags);
+	a_store_rlx(&l->flags, want->flags | (room > granules ? KEEPS_ROOM : 0));
 	a_store_rlx(&l->tag, (uint16_t)tag_number(want->tag));
 	/* [block.6] rel: the rest is written; pairs with loose_holding(). */
 	a_store_rel(&l->base, (uintptr_t)base);
@@ -96,6 +97,47 @@ bool loose_free(char *p)
 		return false;
 	page_free(p, room);
 	return true;
+}
+
+/* Gives the tail back: addresses and all, or, of a block that keeps its room, the pages. */
+static void loose_shrink(struct loose *l, char *p, size_t old, size_t new)
+{
+	a_store_rlx(&l->granules, new);
+	if (a_load_rlx(&l->room) == old && !(a_load_rlx(&l->flags) & KEEPS_ROOM)) {
+		a_store_rlx(&l->room, new);
+		page_shrink(p, old, new);
+	} else {
+		(void)os_decommit(p + (new << PAGE_GRANULE_SHIFT),
+			(old - new) << PAGE_GRANULE_SHIFT);
+	}
+}
+
+int loose_resize(char *p, size_t bytes, unsigned flags)
+{
+	struct loose *l = loose_of(p);
+	size_t old = a_load_rlx(&l->granules);
+	size_t room = a_load_rlx(&l->room);
+	size_t new = granules_for(bytes);
+	bool may_call = !(flags & ALLOD_PAGE_CONSTANT_TIME);
+	bool zeroed;
+
+	if (new > room && !(may_call && page_extend(p, room, new, &zeroed)))
+		return -ENOSPC;
+	if (new > room)
+		a_store_rlx(&l->room, new);
+	if (new > old && flags &ALLOD_PAGE_ZEROED)
+		memset(p + (old << PAGE_GRANULE_SHIFT), 0,
+			((new < room ? new : room) - old) << PAGE_GRANULE_SHIFT);
+	if (new < old && may_call)
+		loose_shrink(l, p, old, new);
+	else
+		a_store_rlx(&l->granules, new);
+	return 0;
+}
+
+_Atomic(uint16_t) *loose_tag(const char *p)
+{
+	return &loose_of(p)->tag;
 }
 
 static bool tell(const struct loose *l, size_t i, uintptr_t base, struct block *ret_block)

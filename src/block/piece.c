@@ -447,6 +447,81 @@ bool piece_free(struct unit *unit, uint64_t word, char *p)
 	return true;
 }
 
+/* Puts the granule, whose free pages have changed, into the list where it belongs. */
+static void settle(struct unit *unit, uint64_t word, bool was_listed)
+{
+	if (!was_listed)
+		list_new(unit, listed_of(word));
+	else if (!is_listed_well(word))
+		move_lists(unit, listed_of(word));
+}
+
+/* The piece's last pages, which nobody may use any more, become free. */
+static void piece_shrink(struct unit *unit, unsigned page, size_t pages)
+{
+	uint64_t word = a_load_rlx(&unit->word);
+	uint64_t new;
+	uint32_t tail;
+
+	do {
+		size_t old = length_at(word, page);
+		tail = span(page, old) & ~span(page, pages);
+		new = word | tail;
+		if (!listed_of(word))
+			new |= (uint64_t)listing_for(free_of(new)) << LISTED_SHIFT;
+		/* [block.3] rel: what was done to the pages is before; pairs with take_from(). */
+	} while (!a_cas_weak_acqrel(&unit->word, &word, new));
+	settle(unit, new, listed_of(word) != 0);
+}
+
+/* Takes the pages behind a piece; *ret_zeroed: they read as zero. */
+static bool piece_grow(struct unit *unit, unsigned page, size_t pages, bool *ret_zeroed)
+{
+	uint64_t word = a_load_rlx(&unit->word);
+	uint64_t new;
+	uint32_t more;
+
+	do {
+		more = span(page, pages) & ~span(page, length_at(word, page));
+		if (page + pages > pages_in_granule() || (free_of(word) & more) != more)
+			return false;
+		*ret_zeroed = (zero_of(word) & more) == more;
+		new = word & ~((uint64_t)more | (uint64_t)more << ZERO_SHIFT);
+		/* [block.3] acq: the pages are ours with all that was done to them before. */
+	} while (!a_cas_weak_acqrel(&unit->word, &word, new));
+	/* Without free pages it was in no list, and is in none. */
+	if (listed_of(new))
+		settle(unit, new, true);
+	return true;
+}
+
+int piece_resize(struct unit *unit, char *p, size_t pages, unsigned flags)
+{
+	unsigned page = page_of(p);
+	size_t old = length_at(a_load_rlx(&unit->word), page);
+	bool zeroed = true;
+
+	if (pages > piece_most() || (pages > old && !piece_grow(unit, page, pages, &zeroed)))
+		return -ENOSPC;
+	if (pages < old)
+		piece_shrink(unit, page, pages);
+	else if (flags & ALLOD_PAGE_ZEROED && !zeroed)
+		memset(p + old * page_bytes(), 0, (pages - old) * page_bytes());
+	return 0;
+}
+
+size_t piece_room(const struct unit *unit, const char *p)
+{
+	uint64_t word = a_load_rlx(&unit->word);
+	unsigned page = page_of(p);
+	size_t pages = length_at(word, page);
+
+	while (pages < piece_most() && page + pages < pages_in_granule() &&
+		free_of(word) >> (page + pages) & 1)
+		pages++;
+	return pages * page_bytes();
+}
+
 bool piece_find(const struct unit *unit, uint64_t word, const char *p, bool begins,
 	struct block *ret_block)
 {

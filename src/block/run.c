@@ -20,7 +20,8 @@ static int run_begin(char *base, size_t granules, size_t room, const struct bloc
 	if (room != a_load_rlx(&unit->room))
 		a_store_rlx(&unit->room, (uint32_t)room);
 	a_store_rlx(&unit->tag, (uint16_t)tag_number(want->tag));
-	a_store_rlx(&unit->word, unit_run(UNIT_RUN, granules, want->flags));
+	a_store_rlx(&unit->word,
+		unit_run(UNIT_RUN, granules, want->flags | (room > granules ? KEEPS_ROOM : 0)));
 	return 0;
 }
 
@@ -105,6 +106,76 @@ bool run_free(struct unit *unit, uint64_t word, char *p)
 	if (page_wants_ticks())
 		page_tick();
 	return true;
+}
+
+static void word_set(struct unit *unit, uint64_t word, size_t granules)
+{
+	a_store_rlx(&unit->word, unit_run(UNIT_RUN, granules, unit_run_flags(word)));
+}
+
+/* Takes granules behind the run's own; *ret_zeroed: they read as zero. */
+static bool room_grow(struct unit *unit, size_t granules, unsigned flags, bool *ret_zeroed)
+{
+	if (flags & ALLOD_PAGE_CONSTANT_TIME || granules > RUN_MOST_GRANULES ||
+		!page_extend(unit_address(unit), a_load_rlx(&unit->room), granules, ret_zeroed))
+		return false;
+	a_store_rlx(&unit->room, (uint32_t)granules);
+	return true;
+}
+
+static int run_grow(struct unit *unit, uint64_t word, size_t granules, unsigned flags)
+{
+	size_t old = unit_run_granules(word);
+	size_t room = a_load_rlx(&unit->room);
+	size_t dirty = (granules < room ? granules : room) - old;
+	char *behind = unit_address(unit) + (old << PAGE_GRANULE_SHIFT);
+	bool zeroed = true;
+
+	if (granules > room && !room_grow(unit, granules, flags, &zeroed))
+		return -ENOSPC;
+	if (!zeroed)
+		dirty = granules - old;
+	if (flags & ALLOD_PAGE_ZEROED)
+		memset(behind, 0, dirty << PAGE_GRANULE_SHIFT);
+	word_set(unit, word, granules);
+	return 0;
+}
+
+/* Gives the tail back: to page, or, of a block that keeps its room, to the system. */
+static void run_shrink(struct unit *unit, uint64_t word, size_t granules, unsigned flags)
+{
+	size_t old = unit_run_granules(word);
+	char *base = unit_address(unit);
+
+	/* The size is written before the tail is let go: nobody may see it as this block's then. */
+	word_set(unit, word, granules);
+	if (a_load_rlx(&unit->room) == old && !(unit_run_flags(word) & KEEPS_ROOM)) {
+		a_store_rlx(&unit->room, (uint32_t)granules);
+		page_shrink(base, old, granules);
+	} else if (!(flags & ALLOD_PAGE_CONSTANT_TIME)) {
+		(void)os_decommit(base + (granules << PAGE_GRANULE_SHIFT),
+			(old - granules) << PAGE_GRANULE_SHIFT);
+	}
+}
+
+int run_resize(struct unit *unit, size_t bytes, unsigned flags)
+{
+	uint64_t word = a_load_rlx(&unit->word);
+	size_t granules = granules_for(bytes);
+
+	if (granules > unit_run_granules(word))
+		return run_grow(unit, word, granules, flags);
+	if (granules < unit_run_granules(word))
+		run_shrink(unit, word, granules, flags);
+	return 0;
+}
+
+size_t run_room(const struct unit *unit)
+{
+	size_t room = a_load_rlx(&unit->room);
+	size_t most = RUN_MOST_GRANULES > room ? RUN_MOST_GRANULES - room : 0;
+
+	return (room + page_room_behind(unit_address(unit), room, most)) << PAGE_GRANULE_SHIFT;
 }
 
 bool run_find(const struct unit *unit, uint64_t word, const char *p, struct block *ret_block)

@@ -128,6 +128,27 @@ int slot_alloc(size_t bytes, const struct block_want *want, char **ret_base)
 	return 0;
 }
 
+char *slot_alloc_warm(size_t bytes, size_t room, size_t warm, unsigned flags, bool zeroed)
+{
+	struct slot_ref ref = { .count = 1, .bytes = bytes };
+
+	ref.zone = zone_get(class_for(room, flags), false);
+	if (!ref.zone || bytes > slot_bytes(ref.zone))
+		return NULL;
+	ref.pos = zone_take(ref.zone, 1, 1, ZONE_WARM, false);
+	if (ref.pos == BITMAP_NONE)
+		return NULL;
+	if (a_load_rlx(&ref.zone->table[ref.pos].dirty) < warm) {
+		zone_put(ref.zone, ref.pos, 1);
+		return NULL;
+	}
+	if (zeroed)
+		slot_clear(ref.zone, ref.pos, warm, bytes, true);
+	ref.head = slot_head(flags, 1, 0);
+	slot_begin(&ref, 0);
+	return slot_address(ref.zone, ref.pos);
+}
+
 /* The zone that has p among its addresses, and the slot. */
 static struct zone *zone_of(const char *p, size_t *ret_pos)
 {

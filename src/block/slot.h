@@ -197,6 +197,11 @@ void slot_clear(struct zone *z, size_t pos, size_t from, size_t end, bool may_ca
  * ALLOD_PAGE_ZEROED in `flags` speaks of what is added.
  */
 int slot_resize(const struct slot_ref *ref, size_t bytes, unsigned flags);
+/*
+ * A block in one slot that has room for `room` bytes and already holds pages for the first `warm`;
+ * NULL if there is none. `zeroed`: what lies behind those shall read as zero.
+ */
+char *slot_alloc_warm(size_t bytes, size_t room, size_t warm, unsigned flags, bool zeroed);
 /* Takes the slots behind a block, so that it has `count`; 0, -ENOSPC. */
 int slot_take_behind(const struct slot_ref *ref, size_t count, unsigned flags);
 /* The size up to which slot_resize() could grow it now. */
@@ -228,6 +233,11 @@ int slot_exchange(const struct slot_ref *a, const struct slot_ref *b);
 bool slot_refresh(struct zone *z, size_t pos);
 /* The same only if it is not in one mapping with its surroundings, and too many are not. */
 bool slot_refresh_if_crowded(struct zone *z, size_t pos);
+
+/* realloc.c */
+
+/* Whether the process has no other threads, as far as the C library tells. */
+bool block_is_alone(void);
 
 /* swap.c */
 

@@ -9,8 +9,12 @@
 #include <errno.h>
 #include <string.h>
 
-/* 512 KiB: below, exchanging bytes is cheaper than three moves; see docs/design/block.md. */
-#define SWAP_MOVE_LEAST_BYTES ((size_t)512 << 10)
+/*
+ * Below, exchanging bytes is cheaper than three moves, which interrupt other threads' processors;
+ * see docs/design/block.md.
+ */
+#define SWAP_MOVE_LEAST_BYTES ((size_t)384 << 10)
+#define SWAP_MOVE_LEAST_SHARED_BYTES ((size_t)1 << 20)
 
 /* As much as several of the widest registers hold; aligned as pages are. */
 typedef uint64_t swap_unit __attribute__((vector_size(32), may_alias));
@@ -30,6 +34,11 @@ void swap_bytes(char *a, char *b, size_t bytes)
 		q[i] = p0;
 		q[i + 1] = p1;
 	}
+}
+
+static size_t move_least(void)
+{
+	return block_is_alone() ? SWAP_MOVE_LEAST_BYTES : SWAP_MOVE_LEAST_SHARED_BYTES;
 }
 
 /* By moving page tables; -ENOTSUP when that is not possible. */
@@ -72,9 +81,9 @@ int block_swap(void *a, void *b, unsigned flags)
 
 	block_must_find(a, &x);
 	block_must_find(b, &y);
-	if (x.bytes + y.bytes >= 2 * SWAP_MOVE_LEAST_BYTES || flags & ALLOD_PAGE_NO_COPY)
-		if (!swap_moving(&x, &y))
-			return 0;
+	if ((x.bytes / 2 + y.bytes / 2 >= move_least() || flags & ALLOD_PAGE_NO_COPY) &&
+		!swap_moving(&x, &y))
+		return 0;
 	if (flags & ALLOD_PAGE_NO_COPY)
 		return -ENOSPC;
 	return x.bytes <= y.bytes ? swap_copying(&x, &y) : swap_copying(&y, &x);

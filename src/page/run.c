@@ -294,6 +294,22 @@ bool page_extend(char *base, size_t old_granules, size_t new_granules, bool *ret
 	return true;
 }
 
+size_t page_room_behind(const char *base, size_t granules, size_t most)
+{
+	struct arena *a = arena_get();
+	size_t run = 0;
+	size_t from;
+	size_t end;
+
+	if (!a || !arena_position(a, base, &from))
+		return 0;
+	from += granules;
+	end = min_size(arena_frontier(a), from + most);
+	if (from >= end || bitmap_next_free(&a->map, from, end, &run) != from)
+		return 0;
+	return run;
+}
+
 void page_shrink(char *base, size_t old_granules, size_t new_granules)
 {
 	struct arena *a = arena_get();

@@ -123,6 +123,12 @@ void page_free(char *base, size_t granules);
  */
 bool page_extend(char *base, size_t old_granules, size_t new_granules, bool *ret_zeroed);
 
+/*
+ * How many granules, `most` at most, are free now behind a run of the arena, so that page_extend()
+ * can add them without the system. 0 for a direct run.
+ */
+size_t page_room_behind(const char *base, size_t granules, size_t most);
+
 /* Gives back the tail of a run; 0 < new_granules < old_granules. It cannot fail. */
 void page_shrink(char *base, size_t old_granules, size_t new_granules);
 
