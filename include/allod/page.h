@@ -183,6 +183,99 @@ size_t allod_page_room(const void *block) ALLOD_NOTHROW;
  */
 int allod_page_swap(void *a, void *b, unsigned flags) ALLOD_NOTHROW;
 
+/*
+ * Many operations by one call
+ */
+
+enum allod_page_verb {
+	ALLOD_PAGE_OP_NOTHING = 0, /* counts as a success */
+	ALLOD_PAGE_OP_ALLOC,       /* block = allod_page_alloc(bytes, options) */
+	ALLOD_PAGE_OP_FREE,        /* allod_page_free(block); block becomes NULL */
+	ALLOD_PAGE_OP_RESIZE,      /* block = allod_page_realloc(block, bytes, flags) */
+	ALLOD_PAGE_OP_COMMIT,      /* allod_page_commit(block, bytes); any address in a block */
+	ALLOD_PAGE_OP_RELEASE,     /* allod_page_release(block, bytes); likewise */
+	ALLOD_PAGE_OP_SWAP         /* allod_page_swap(block, other, flags) */
+};
+
+/* One operation. What its verb does not name is ignored. */
+struct allod_page_op {
+	enum allod_page_verb verb;
+	int result; /* of the call: 0, or the negative errno value that says why it failed */
+	void *block;
+	void *other;
+	size_t bytes;
+	const struct allod_page_options *options;
+	unsigned flags;
+};
+
+/*
+ * Carries out operations, each with its own result. They are independent: carried out in any order,
+ * frees first as a rule, so what one of them frees, resizes, exchanges or allocates may be in no
+ * other. Blocks of one size are allocated together, blocks freed together go back together, and
+ * ranges side by side are committed or released by one system call.
+ *
+ * ops:     the operations; `result` of each is set, and `block` where the verb says so, on success.
+ * Returns: how many succeeded.
+ * Errors:  by operation: as of its call. EINVAL: no such verb. errno is kept.
+ * Safety:  any thread, signal handlers. A thread that is stopped for ever in the middle keeps what
+ *          the batch has taken so far.
+ * Since:   0.1.
+ * Source:  N. Douglas, N1527 (WG14, 2011): batches of mixed operations with their own results.
+ */
+size_t allod_page_batch(struct allod_page_op *ops, size_t count) ALLOD_NOTHROW;
+
+/*
+ * A batch that is carried out by another thread while the caller goes on: meant for populating,
+ * giving back and moving large ranges. Zero all of it and set the first four fields; it stays where
+ * it is, and so do its operations, until it is done.
+ *
+ * The first job makes a thread, which ends when it has had nothing to do for a second: see
+ * allod_page_submit(3) for what that means to a program. A child of fork() has no such thread until
+ * it submits a job of its own, and the jobs under way are its parent's.
+ */
+struct allod_page_job {
+	struct allod_page_op *ops;
+	size_t count;
+	/* NULL; or called by the thread that carried the job out, at its end. The job is the
+	 * caller's again then, who may free it or submit it anew; nobody may wait for it. */
+	void (*done)(struct allod_page_job *job);
+	void *user;       /* the caller's own */
+	size_t succeeded; /* when it is done: what allod_page_batch() returned */
+	/* allod's own */
+	uint32_t state;
+	uint32_t node;
+	int32_t process;
+	uint32_t unused;
+};
+
+/*
+ * Submits a job. Jobs are begun in the order in which they were submitted, but one that is waited
+ * for may be begun earlier.
+ *
+ * Returns: 0, or a negative errno value.
+ * Errors:  EBUSY: the job was submitted before and is not done. EAGAIN: 1,024 jobs wait already.
+ *          Where no thread can be made there is no error: a job with a callback is carried out
+ *          before the call returns, and any other by whoever waits for it.
+ * Safety:  any thread; not in signal handlers, since it may make a thread.
+ * Since:   0.1.
+ * Source:  own.
+ */
+int allod_page_submit(struct allod_page_job *job) ALLOD_NOTHROW;
+
+/*
+ * Waits until a job without a callback is done. What was not begun yet is carried out by the
+ * calling thread if it has all the time (a negative timeout), or if there is no other thread.
+ *
+ * timeout_ns: nanoseconds; 0: does not wait; negative: waits as long as it takes.
+ * Returns: 0: it is done, and what its operations wrote is seen; or a negative errno value.
+ * Errors:  ETIMEDOUT: it is not done. ECHILD: it was submitted before fork(), by the parent.
+ *          EINVAL: it was never submitted, or it has a callback.
+ * Safety:  any thread; in signal handlers only with a timeout of 0.
+ * Since:   0.1.
+ * Source:  own; futex(2).
+ */
+int allod_page_wait(struct allod_page_job *job, int64_t timeout_ns) ALLOD_NOTHROW;
+
 #ifdef __cplusplus
 }
 #endif

@@ -135,6 +135,11 @@ void os_wait_while(_Atomic(uint32_t) *word, uint32_t value, uint64_t ns)
 	os_linux_wait_while(word, value, ns);
 }
 
+void os_wake(_Atomic(uint32_t) *word)
+{
+	os_linux_wake(word);
+}
+
 uint64_t os_now_ns(void)
 {
 	return os_linux_now_ns();

@@ -34,6 +34,7 @@ int os_linux_rseq_register(void *area, unsigned bytes);
 int os_linux_rseq_fence(int cpu);
 int os_linux_rseq_fence_by_visits(int cpu);
 void os_linux_wait_while(_Atomic(uint32_t) *word, uint32_t value, uint64_t ns);
+void os_linux_wake(_Atomic(uint32_t) *word);
 int os_linux_name(void *base, size_t bytes, const char *name);
 int os_linux_wipe_on_fork(void *base, size_t bytes);
 

@@ -25,6 +25,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
@@ -257,6 +258,11 @@ void os_linux_wait_while(_Atomic(uint32_t) *word, uint32_t value, uint64_t ns)
 	struct timespec limit = { (time_t)(ns / 1000000000), (long)(ns % 1000000000) };
 
 	os_syscall6(SYS_futex, (long)word, FUTEX_WAIT_PRIVATE, value, (long)&limit, 0, 0);
+}
+
+void os_linux_wake(_Atomic(uint32_t) *word)
+{
+	os_syscall6(SYS_futex, (long)word, FUTEX_WAKE_PRIVATE, INT_MAX, 0, 0, 0);
 }
 
 void os_linux_task_wake(struct os_task *task)

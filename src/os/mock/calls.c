@@ -179,6 +179,11 @@ void os_wait_while(_Atomic(uint32_t) *word, uint32_t value, uint64_t ns)
 	os_linux_wait_while(word, value, ns);
 }
 
+void os_wake(_Atomic(uint32_t) *word)
+{
+	os_linux_wake(word);
+}
+
 static ssize_t file_read(const char *path, char *buf, size_t cap)
 {
 	const char *text = mock_file_text(path);

@@ -392,9 +392,12 @@ int os_task_barrier(void);
 
 /*
  * Waits while *word is `value`, `ns` nanoseconds at most, or until somebody wakes it (nobody need).
- * For a thread that ends only: nothing else waits.
+ * For threads that end, and those that asked to wait: nothing else does. It may return early.
  */
 void os_wait_while(_Atomic(uint32_t) *word, uint32_t value, uint64_t ns);
+
+/* Wakes all who wait for the word. A system call; `word` need not be mapped any more. */
+void os_wake(_Atomic(uint32_t) *word);
 
 /* Ends the task's sleep early; never waits. One system call, so not for hot paths. */
 void os_task_wake(struct os_task *task);

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Batches of operations on page blocks, on the mock operating system: each with its own result, as
+ * its call would tell it, also where the system refuses in the middle.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "allod/page.h"
+#include "base/options.h"
+#include "harness.h"
+#include "os/mock.h"
+#include "page/page.h"
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+#define UNSET 12345
+
+static void start(void)
+{
+	mock_reset();
+	options.background = OPTION_BACKGROUND_OFF;
+	allod_page_free(allod_page_alloc(1, NULL));
+}
+
+static struct allod_page_op op_alloc(size_t bytes)
+{
+	return (struct allod_page_op){ .verb = ALLOD_PAGE_OP_ALLOC, .bytes = bytes };
+}
+
+/* As many operations as there are verbs, good and bad. */
+TEST(each_has_its_result)
+{
+	static const struct allod_page_options bad_align = { .struct_bytes = sizeof(bad_align),
+		.align_bytes = 3 };
+	struct allod_page_op ops[16] = { { 0 } };
+	size_t n = 0;
+
+	start();
+	char *a = allod_page_alloc(64 * KIB, NULL);
+	char *b = allod_page_alloc(1 * MIB, NULL);
+	char *c = allod_page_alloc(8 * KIB, NULL);
+	memset(a, 1, 64 * KIB);
+	memset(b, 2, 1 * MIB);
+	ops[n++] = (struct allod_page_op){ .verb = ALLOD_PAGE_OP_NOTHING, .result = UNSET };
+	ops[n++] = op_alloc(100 * KIB);
+	ops[n++] = op_alloc(0);
+	ops[n++] = (struct allod_page_op){
+		.verb = ALLOD_PAGE_OP_ALLOC, .bytes = 1, .options = &bad_align
+	};
+	ops[n++] = (struct allod_page_op){ .verb = ALLOD_PAGE_OP_FREE, .block = c };
+	ops[n++] = (struct allod_page_op){
+		.verb = ALLOD_PAGE_OP_RESIZE, .block = a, .bytes = 300 * KIB
+	};
+	ops[n++] = (struct allod_page_op){ .verb = ALLOD_PAGE_OP_RESIZE, .bytes = 5 * KIB };
+	ops[n++] = (struct allod_page_op){
+		.verb = ALLOD_PAGE_OP_COMMIT, .block = b + 64 * KIB, .bytes = 64 * KIB
+	};
+	ops[n++] = (struct allod_page_op){
+		.verb = ALLOD_PAGE_OP_RELEASE, .block = b + 512 * KIB, .bytes = 64 * KIB
+	};
+	ops[n++] = (struct allod_page_op){
+		.verb = ALLOD_PAGE_OP_COMMIT, .block = b, .bytes = 2 * MIB
+	};
+	ops[n++] = (struct allod_page_op){ .verb = (enum allod_page_verb)77 };
+	ops[n++] = (struct allod_page_op){ .verb = ALLOD_PAGE_OP_ALLOC, .bytes = SIZE_MAX };
+	errno = UNSET;
+	CHECK_EQ(allod_page_batch(ops, n), 7);
+	CHECK_EQ(errno, UNSET);
+	const int want[] = { 0, 0, -EINVAL, -EINVAL, 0, 0, 0, 0, 0, -EINVAL, -EINVAL, -ENOMEM };
+	for (size_t i = 0; i < n; i++)
+		CHECK_EQ(ops[i].result, want[i]);
+	CHECK_EQ(allod_page_size(ops[1].block), 128 * KIB);
+	CHECK(ops[2].block == NULL && ops[3].block == NULL && ops[4].block == NULL);
+	CHECK_EQ(((char *)ops[5].block)[64 * KIB - 1], 1);
+	CHECK(allod_page_size(ops[5].block) >= 300 * KIB);
+	CHECK_EQ(b[512 * KIB - 1], 2);
+	CHECK_EQ(b[512 * KIB], 0);
+	CHECK_EQ(b[576 * KIB], 2);
+	CHECK_EQ(allod_page_batch(NULL, 0), 0);
+	CHECK(page_check());
+}
+
+/* Blocks of one size, then all freed, then more than fit in caches; none lies in another. */
+static void many_of(size_t bytes, size_t count, unsigned order)
+{
+	static struct allod_page_op ops[1000];
+
+	for (size_t i = 0; i < count; i++)
+		ops[i] = op_alloc(bytes);
+	CHECK_EQ(allod_page_batch(ops, count), count);
+	for (size_t i = 0; i < count; i++) {
+		CHECK_EQ(ops[i].result, 0);
+		CHECK(allod_page_size(ops[i].block) >= bytes);
+		memset(ops[i].block, (int)(i % 251 + 1), bytes < 8 * KIB ? bytes : 8 * KIB);
+	}
+	for (size_t i = 0; i < count; i++) {
+		const char *p = ops[i].block;
+		CHECK_EQ(p[0], (char)(i % 251 + 1));
+		CHECK_EQ(p[bytes < 8 * KIB ? bytes - 1 : 8 * KIB - 1], (char)(i % 251 + 1));
+	}
+	for (size_t i = 0; order == 1 && i < count / 2; i++) {
+		const struct allod_page_op other = ops[i];
+		ops[i] = ops[count - 1 - i];
+		ops[count - 1 - i] = other;
+	}
+	for (size_t i = 0; order == 2 && i < count; i++) {
+		const size_t j = i * 7919 % count;
+		const struct allod_page_op other = ops[i];
+		ops[i] = ops[j];
+		ops[j] = other;
+	}
+	for (size_t i = 0; i < count; i++)
+		ops[i].verb = ALLOD_PAGE_OP_FREE;
+	CHECK_EQ(allod_page_batch(ops, count), count);
+	for (size_t i = 0; i < count; i++)
+		CHECK(ops[i].block == NULL);
+	CHECK(page_check());
+}
+
+TEST(many_of_one_size)
+{
+	start();
+	for (unsigned order = 0; order < 3; order++) {
+		many_of(4 * KIB, 1000, order);
+		many_of(12 * KIB, 700, order);
+		many_of(60 * KIB, 300, order);
+		many_of(64 * KIB, 1000, order);
+		many_of(200 * KIB, 200, order);
+		many_of(5 * MIB, 20, order);
+		many_of(40 * MIB, 6, order);
+	}
+}
+
+/* Zeroed means zeroed for each, whatever the memory was before. */
+TEST(many_zeroed)
+{
+	static const struct allod_page_options zeroed = { .struct_bytes = sizeof(zeroed),
+		.flags = ALLOD_PAGE_ZEROED };
+	static struct allod_page_op ops[300];
+
+	start();
+	for (unsigned round = 0; round < 2; round++) {
+		for (size_t i = 0; i < 300; i++) {
+			ops[i] = op_alloc(i < 150 ? 8 * KIB : 64 * KIB);
+			ops[i].options = &zeroed;
+		}
+		CHECK_EQ(allod_page_batch(ops, 300), 300);
+		for (size_t i = 0; i < 300; i++) {
+			const size_t bytes = allod_page_size(ops[i].block);
+			for (size_t j = 0; j < bytes; j += 64)
+				CHECK_EQ(((char *)ops[i].block)[j], 0);
+			memset(ops[i].block, 0xff, bytes);
+			ops[i].verb = ALLOD_PAGE_OP_FREE;
+		}
+		CHECK_EQ(allod_page_batch(ops, 300), 300);
+	}
+}
+
+/* Ranges side by side, and those that are not; a bad one in the middle concerns nobody else. */
+TEST(ranges)
+{
+	struct allod_page_op ops[64];
+
+	start();
+	char *p = allod_page_alloc(4 * MIB, NULL);
+	memset(p, 7, 4 * MIB);
+	for (size_t i = 0; i < 64; i++)
+		ops[i] = (struct allod_page_op){
+			.verb = ALLOD_PAGE_OP_RELEASE, .block = p + i * 32 * KIB, .bytes = 32 * KIB
+		};
+	ops[20].bytes = 8 * MIB;
+	ops[30].block = ops;
+	ops[40].bytes = 100;
+	CHECK_EQ(allod_page_batch(ops, 64), 62);
+	for (size_t i = 0; i < 64; i++) {
+		CHECK_EQ(ops[i].result, i == 20 || i == 30 ? -EINVAL : 0);
+		CHECK_EQ(p[i * 32 * KIB], i == 20 || i == 30 || i == 40 ? 7 : 0);
+		CHECK_EQ(p[i * 32 * KIB + 32 * KIB - 1], i == 20 || i == 30 || i == 40 ? 7 : 0);
+	}
+	for (size_t i = 0; i < 64; i++)
+		ops[i].verb = ALLOD_PAGE_OP_COMMIT;
+	CHECK_EQ(allod_page_batch(ops, 64), 62);
+	CHECK_EQ(p[20 * 32 * KIB], 7);
+	allod_page_free(p);
+}
+
+/* The system refuses from some call on: exactly those fail that got nothing, with ENOMEM. */
+TEST(memory_ends_in_the_middle)
+{
+	static struct allod_page_op ops[400];
+
+	start();
+	for (unsigned more = 0; more < 3; more++) {
+		for (size_t i = 0; i < 400; i++)
+			ops[i] = op_alloc(i % 2 ? 64 * KIB : 1 * MIB);
+		mock_fail_all_after(OS_CALL_COMMIT, more);
+		mock_fail_all_after(OS_CALL_MAP, 0);
+		mock_fail_all_after(OS_CALL_RESERVE, 0);
+		mock_fail_all_after(OS_CALL_RESERVE_AT, 0);
+		const size_t good = allod_page_batch(ops, 400);
+		mock_reset();
+		size_t have = 0;
+		for (size_t i = 0; i < 400; i++) {
+			CHECK_EQ(ops[i].result, ops[i].block ? 0 : -ENOMEM);
+			have += ops[i].block != NULL;
+			ops[i].verb = ALLOD_PAGE_OP_FREE;
+		}
+		CHECK_EQ(good, have);
+		CHECK(more > 0 || good < 400);
+		CHECK_EQ(allod_page_batch(ops, 400), 400);
+		CHECK(page_check());
+	}
+}

@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Jobs: that each is carried out once, by whomever, and known to be done; with threads that submit
+ * and wait at once, across fork, and where no thread can be made.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "allod/page.h"
+#include "base/atomic.h"
+#include "harness.h"
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+#define SECOND_NS ((int64_t)1000000000)
+
+static unsigned threads_now(void)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	unsigned n = 0;
+
+	CHECK(tasks != NULL);
+	for (const struct dirent *e; (e = readdir(tasks)) != NULL;)
+		n += e->d_name[0] != '.';
+	closedir(tasks);
+	return n;
+}
+
+static struct allod_page_op op_commit(void *p, size_t bytes)
+{
+	return (struct allod_page_op){ .verb = ALLOD_PAGE_OP_COMMIT, .block = p, .bytes = bytes };
+}
+
+TEST(submit_and_wait)
+{
+	char *p = allod_page_alloc(4 * MIB, NULL);
+	struct allod_page_op ops[2] = { op_commit(p, 4 * MIB),
+		{ .verb = ALLOD_PAGE_OP_ALLOC, .bytes = 10 * KIB } };
+	struct allod_page_job job = { .ops = ops, .count = 2 };
+
+	CHECK_EQ(allod_page_wait(&job, 0), -EINVAL);
+	CHECK_EQ(allod_page_submit(&job), 0);
+	CHECK_EQ(allod_page_wait(&job, 10 * SECOND_NS), 0);
+	CHECK_EQ(job.succeeded, 2);
+	CHECK(ops[1].block != NULL && ops[0].result == 0);
+	/* Done is done, and the job may go again. */
+	CHECK_EQ(allod_page_wait(&job, 0), 0);
+	ops[1] = (struct allod_page_op){ .verb = ALLOD_PAGE_OP_FREE, .block = ops[1].block };
+	CHECK_EQ(allod_page_submit(&job), 0);
+	CHECK_EQ(allod_page_wait(&job, -1), 0);
+	CHECK_EQ(job.succeeded, 2);
+	allod_page_free(p);
+}
+
+static _Atomic(unsigned) calls;
+static _Atomic(bool) hold;
+
+static void count_call(struct allod_page_job *job)
+{
+	CHECK_EQ(job->succeeded, job->count);
+	CHECK_EQ(job->user, &calls);
+	a_add_rlx(&calls, 1);
+}
+
+/* Keeps the worker busy until `hold` is taken back. */
+static void hold_worker(struct allod_page_job *job)
+{
+	a_store_rlx(&calls, 1);
+	while (a_load_rlx(&hold))
+		usleep(1000);
+	a_store_rlx(&calls, 2);
+}
+
+static void wait_for_calls(unsigned n)
+{
+	while (a_load_rlx(&calls) < n)
+		usleep(1000);
+}
+
+TEST(callbacks)
+{
+	struct allod_page_op ops[50];
+	struct allod_page_job jobs[50];
+
+	for (unsigned i = 0; i < 50; i++) {
+		ops[i] = (struct allod_page_op){ .verb = ALLOD_PAGE_OP_ALLOC, .bytes = 4 * KIB };
+		jobs[i] = (struct allod_page_job){
+			.ops = &ops[i], .count = 1, .done = count_call, .user = &calls
+		};
+		CHECK_EQ(allod_page_submit(&jobs[i]), 0);
+	}
+	wait_for_calls(50);
+	CHECK_EQ(allod_page_wait(&jobs[0], 0), -EINVAL);
+	for (unsigned i = 0; i < 50; i++)
+		CHECK(ops[i].block != NULL);
+}
+
+/* A job that the worker does not come to is carried out by who waits for it without a limit. */
+TEST(who_waits_helps)
+{
+	struct allod_page_op op = { .verb = ALLOD_PAGE_OP_ALLOC, .bytes = 4 * KIB };
+	struct allod_page_job holding = { .done = hold_worker };
+	struct allod_page_job job = { .ops = &op, .count = 1 };
+
+	a_store_rlx(&hold, true);
+	CHECK_EQ(allod_page_submit(&holding), 0);
+	wait_for_calls(1);
+	CHECK_EQ(allod_page_submit(&job), 0);
+	CHECK_EQ(allod_page_submit(&job), -EBUSY);
+	CHECK_EQ(allod_page_wait(&job, 0), -ETIMEDOUT);
+	CHECK_EQ(allod_page_wait(&job, 20000000), -ETIMEDOUT);
+	CHECK(op.block == NULL);
+	CHECK_EQ(allod_page_wait(&job, -1), 0);
+	CHECK(op.block != NULL);
+	a_store_rlx(&hold, false);
+	wait_for_calls(2);
+}
+
+/* No more jobs than there are nodes; those that were refused can go later. */
+TEST(as_many_as_1024)
+{
+	static struct allod_page_job jobs[1100];
+	struct allod_page_job holding = { .done = hold_worker };
+	unsigned taken = 0;
+
+	a_store_rlx(&hold, true);
+	CHECK_EQ(allod_page_submit(&holding), 0);
+	wait_for_calls(1);
+	while (taken < 1100 && allod_page_submit(&jobs[taken]) == 0)
+		taken++;
+	CHECK(taken >= 1023 && taken <= 1024);
+	CHECK_EQ(allod_page_submit(&jobs[taken]), -EAGAIN);
+	a_store_rlx(&hold, false);
+	for (unsigned i = 0; i < taken; i++)
+		CHECK_EQ(allod_page_wait(&jobs[i], 10 * SECOND_NS), 0);
+	CHECK_EQ(allod_page_submit(&jobs[taken]), 0);
+	CHECK_EQ(allod_page_wait(&jobs[taken], 10 * SECOND_NS), 0);
+}
+
+/* The thread is there from the first job on, and gone a second after the last. */
+TEST(the_thread_ends)
+{
+	struct allod_page_job job = { 0 };
+
+	CHECK_EQ(threads_now(), 1);
+	CHECK_EQ(allod_page_submit(&job), 0);
+	CHECK_EQ(allod_page_wait(&job, 10 * SECOND_NS), 0);
+	if (!TEST_SANITIZED)
+		CHECK_EQ(threads_now(), 2);
+	for (unsigned i = 0; i < 80 && threads_now() > 1; i++)
+		usleep(100000);
+	CHECK_EQ(threads_now(), 1);
+	CHECK_EQ(allod_page_submit(&job), 0);
+	CHECK_EQ(allod_page_wait(&job, 10 * SECOND_NS), 0);
+}
+
+enum { SUBMITTERS = 4, ROUNDS = 300, EACH = 8 };
+
+static void *submitter(void *arg)
+{
+	struct allod_page_op ops[EACH];
+	struct allod_page_job jobs[EACH];
+	uint64_t random = test_seed() + (uintptr_t)arg;
+
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		for (unsigned i = 0; i < EACH; i++) {
+			ops[i] = (struct allod_page_op){ .verb = ALLOD_PAGE_OP_ALLOC,
+				.bytes = 1 + test_random(&random) % (200 * KIB) };
+			jobs[i] = (struct allod_page_job){ .ops = &ops[i], .count = 1 };
+			CHECK_EQ(allod_page_submit(&jobs[i]), 0);
+		}
+		for (unsigned i = EACH; i-- > 0;) {
+			const int64_t limit = test_random(&random) % 3 ? 20 * SECOND_NS : -1;
+			CHECK_EQ(allod_page_wait(&jobs[i], limit), 0);
+			CHECK(jobs[i].succeeded == 1 && ops[i].block != NULL);
+			memset(ops[i].block, 1, ops[i].bytes);
+			ops[i].verb = ALLOD_PAGE_OP_FREE;
+		}
+		CHECK_EQ(allod_page_batch(ops, EACH), EACH);
+	}
+	return NULL;
+}
+
+TEST_TIMEOUT(threads_submit_and_wait, 60)
+{
+	pthread_t threads[SUBMITTERS];
+
+	for (uintptr_t i = 0; i < SUBMITTERS; i++)
+		CHECK_EQ(pthread_create(&threads[i], NULL, submitter, (void *)i), 0);
+	for (unsigned i = 0; i < SUBMITTERS; i++)
+		CHECK_EQ(pthread_join(threads[i], NULL), 0);
+}
+
+/* In a child: jobs under way are the parent's, the thread is not there, and new jobs are done. */
+TEST_TIMEOUT(fork_with_jobs_under_way, 60)
+{
+	struct allod_page_job holding = { .done = hold_worker };
+	struct allod_page_op op = { .verb = ALLOD_PAGE_OP_ALLOC, .bytes = 100 * KIB };
+	struct allod_page_job job = { .ops = &op, .count = 1 };
+	int status;
+
+	a_store_rlx(&hold, true);
+	CHECK_EQ(allod_page_submit(&holding), 0);
+	wait_for_calls(1);
+	CHECK_EQ(allod_page_submit(&job), 0);
+	const pid_t child = fork();
+	CHECK(child >= 0);
+	if (child == 0) {
+		CHECK_EQ(threads_now(), 1);
+		CHECK_EQ(allod_page_wait(&job, 0), -ECHILD);
+		CHECK_EQ(allod_page_wait(&job, -1), -ECHILD);
+		CHECK(op.block == NULL);
+		CHECK_EQ(allod_page_submit(&job), 0);
+		CHECK_EQ(allod_page_wait(&job, 10 * SECOND_NS), 0);
+		CHECK(op.block != NULL);
+		_exit(0);
+	}
+	CHECK_EQ(waitpid(child, &status, 0), child);
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	a_store_rlx(&hold, false);
+	CHECK_EQ(allod_page_wait(&job, 10 * SECOND_NS), 0);
+	CHECK(op.block != NULL);
+}
+
+/* Children while threads submit without pause; each child submits too. */
+static void *submit_until_held(void *arg)
+{
+	struct allod_page_job job = { 0 };
+
+	while (!a_load_rlx(&hold)) {
+		CHECK_EQ(allod_page_submit(&job), 0);
+		CHECK_EQ(allod_page_wait(&job, 10 * SECOND_NS), 0);
+	}
+	return NULL;
+}
+
+TEST_TIMEOUT(forks_at_any_moment, 60)
+{
+	pthread_t threads[2];
+
+	if (TEST_SANITIZED)
+		SKIP("a sanitizer's child of a process with threads may not make one");
+	for (unsigned i = 0; i < 2; i++)
+		CHECK_EQ(pthread_create(&threads[i], NULL, submit_until_held, NULL), 0);
+	for (unsigned i = 0; i < 100; i++) {
+		int status;
+		const pid_t child = fork();
+		if (child == 0) {
+			struct allod_page_job job = { 0 };
+			CHECK_EQ(allod_page_submit(&job), 0);
+			CHECK_EQ(allod_page_wait(&job, 10 * SECOND_NS), 0);
+			_exit(0);
+		}
+		CHECK_EQ(waitpid(child, &status, 0), child);
+		CHECK_EQ(status, 0);
+	}
+	a_store_rlx(&hold, true);
+	for (unsigned i = 0; i < 2; i++)
+		CHECK_EQ(pthread_join(threads[i], NULL), 0);
+}
+
+/* Where no thread can be made, who waits does the work, and submit itself for a callback. */
+int __wrap_pthread_create(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+int __real_pthread_create(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+static bool no_threads;
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
+	void *arg)
+{
+	return no_threads ? EAGAIN : __real_pthread_create(thread, attr, fn, arg);
+}
+
+TEST(without_a_thread)
+{
+	struct allod_page_op ops[3] = { { .verb = ALLOD_PAGE_OP_ALLOC, .bytes = 4 * KIB },
+		{ .verb = ALLOD_PAGE_OP_ALLOC, .bytes = 4 * KIB },
+		{ .verb = ALLOD_PAGE_OP_ALLOC, .bytes = 4 * KIB } };
+	struct allod_page_job jobs[3] = { { .ops = &ops[0], .count = 1 },
+		{ .ops = &ops[1], .count = 1 },
+		{ .ops = &ops[2], .count = 1, .done = count_call, .user = &calls } };
+
+	no_threads = true;
+	CHECK_EQ(allod_page_submit(&jobs[0]), 0);
+	CHECK_EQ(allod_page_submit(&jobs[1]), 0);
+	CHECK_EQ(threads_now(), 1);
+	CHECK_EQ(allod_page_wait(&jobs[1], 0), 0);
+	CHECK(ops[1].block != NULL && ops[0].block == NULL);
+	CHECK_EQ(allod_page_wait(&jobs[0], 1), 0);
+	CHECK_EQ(allod_page_submit(&jobs[2]), 0);
+	CHECK_EQ(a_load_rlx(&calls), 1);
+	/* And 1024 of those do not use up what there is. */
+	for (unsigned i = 0; i < 3000; i++) {
+		CHECK_EQ(allod_page_submit(&jobs[2]), 0);
+		ops[2].verb = ALLOD_PAGE_OP_NOTHING;
+	}
+	for (unsigned i = 0; i < 3000; i++) {
+		CHECK_EQ(allod_page_submit(&jobs[0]), 0);
+		CHECK_EQ(allod_page_wait(&jobs[0], -1), 0);
+		ops[0].verb = ALLOD_PAGE_OP_NOTHING;
+	}
+}
+
+/* Looking whether a job is done, in a handler that interrupts submits and waits. */
+static struct allod_page_job seen_in_handler;
+
+static void look(int signal)
+{
+	const int saved = errno;
+	const int ret = allod_page_wait(&seen_in_handler, 0);
+
+	CHECK(ret == 0 || ret == -ETIMEDOUT || ret == -EINVAL);
+	errno = saved;
+}
+
+TEST(signal_handlers_look)
+{
+	struct sigaction action = { .sa_handler = look };
+	struct itimerval each = { { 0, 200 }, { 0, 200 } };
+
+	CHECK_EQ(sigaction(SIGALRM, &action, NULL), 0);
+	CHECK_EQ(setitimer(ITIMER_REAL, &each, NULL), 0);
+	for (unsigned i = 0; i < 3000; i++) {
+		CHECK_EQ(allod_page_submit(&seen_in_handler), 0);
+		CHECK_EQ(allod_page_wait(&seen_in_handler, 10 * SECOND_NS), 0);
+	}
+	memset(&each, 0, sizeof(each));
+	CHECK_EQ(setitimer(ITIMER_REAL, &each, NULL), 0);
+}
+
+/* A misuse in a job ends the process, as in a call. */
+static void free_foreign(void)
+{
+	int foreign;
+	struct allod_page_op op = { .verb = ALLOD_PAGE_OP_FREE, .block = &foreign };
+	struct allod_page_job job = { .ops = &op, .count = 1 };
+
+	(void)allod_page_submit(&job);
+	(void)allod_page_wait(&job, 10 * SECOND_NS);
+}
+
+TEST(misuse_is_fatal)
+{
+	CHECK_DEATH(free_foreign(), SIGABRT, "allod: invalid page free\n");
+}
