@@ -65,7 +65,7 @@ int block_alloc(size_t bytes, const struct block_want *want, void **ret_block)
 		return -ENOMEM;
 	ret = alloc_kind(rounded, want, &base);
 	/* What waits in caches may be what is missing. */
-	if (__builtin_expect(ret == -ENOMEM, 0) && cache_flush(true))
+	if (__builtin_expect(ret == -ENOMEM, 0) && block_trim())
 		ret = alloc_kind(rounded, want, &base);
 	if (ret)
 		return ret;

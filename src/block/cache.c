@@ -29,8 +29,8 @@ struct line {
 static struct line cache[CACHE_CPUS][CACHE_CLASSES];
 
 /* 32 KiB in 8, 128 KiB in 4, up to 512 KiB in 1. */
-static const uint8_t ways[CACHE_CLASSES] = { 8, 8, 8, 8, 4, 4, 4, 4, 2, 2, 2, 2, 2, 2, 2, 4, 2, 2,
-	1, 1, 1, 1, 1 };
+static const uint8_t ways[CACHE_CLASSES] = { 8, 8, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 2, 2,
+	2, 1, 1, 1, 1 };
 
 static struct line *line_of(unsigned class)
 {
@@ -108,7 +108,7 @@ static size_t flush_way(_Atomic(uintptr_t) *way, unsigned class, bool everything
 
 size_t block_trim(void)
 {
-	return cache_flush(true);
+	return cache_flush(true) + spare_flush(true);
 }
 
 size_t cache_flush(bool everything)

@@ -244,6 +244,15 @@ bool cache_put(unsigned class, char *base);
  */
 size_t cache_flush(bool everything);
 
+/* spare.c: runs freed lately, larger than those of the cache. */
+
+/* A run of so many granules, or NULL. */
+char *spare_take(size_t granules);
+/* Takes over a run whose word says that it waits; false: it is still the caller's. */
+bool spare_put(char *base, size_t granules);
+/* As cache_flush(). */
+size_t spare_flush(bool everything);
+
 /* tag.c: numbers for names; 0 is none, or one too many. */
 unsigned tag_number(const char *name);
 

@@ -13,10 +13,12 @@ static int run_begin(char *base, size_t granules, size_t room, const struct bloc
 {
 	bool may_call = !(want->flags & ALLOD_PAGE_CONSTANT_TIME);
 	struct unit *unit;
-	int ret = unit_need(base, may_call, &unit);
+	/* The last, so that all of them are accessible. */
+	int ret = unit_need(base + ((room - 1) << PAGE_GRANULE_SHIFT), may_call, &unit);
 
 	if (ret)
 		return ret;
+	unit = unit_of(base);
 	if (room != a_load_rlx(&unit->room))
 		a_store_rlx(&unit->room, (uint32_t)room);
 	a_store_rlx(&unit->tag, (uint16_t)tag_number(want->tag));
@@ -30,12 +32,17 @@ static char *run_cached(size_t granules, size_t room, const struct block_want *w
 {
 	char *base;
 
-	if (room > CACHE_RUN_MOST || room != granules || want->align_bytes > PAGE_GRANULE_BYTES)
+	if (room != granules || want->align_bytes > PAGE_GRANULE_BYTES)
 		return NULL;
-	base = cache_take(cache_class_of_granules(granules));
-	/* It has been a run before: its unit is accessible. */
+	if (granules <= CACHE_RUN_MOST)
+		base = cache_take(cache_class_of_granules(granules));
+	else
+		base = spare_take(granules);
+	/* It has been a block, or part of one, so its unit is accessible. */
 	if (base)
 		(void)run_begin(base, granules, granules, want);
+	if (base)
+		page_reused(base, granules);
 	if (base && want->flags & ALLOD_PAGE_ZEROED)
 		memset(base, 0, granules << PAGE_GRANULE_SHIFT);
 	return base;
@@ -77,32 +84,27 @@ void run_drop(char *base, size_t granules)
 	page_free(base, granules);
 }
 
-/* Puts a live run into a cache, or returns false with nothing changed. */
-static bool run_rest(struct unit *unit, uint64_t *word, char *p, size_t granules)
+/* Lets granules wait that are a block no more, or gives them back. */
+static void run_rest(char *p, size_t granules)
 {
-	unsigned class = cache_class_of_granules(granules);
-	uint64_t idle = unit_run(UNIT_IDLE, granules, 0);
+	bool waits;
 
-	if (granules != a_load_rlx(&unit->room) || !cache_has_room(class) ||
-		!a_cas_strong_rlx(&unit->word, word, idle))
-		return false;
-	if (!cache_put(class, p))
+	if (granules <= CACHE_RUN_MOST)
+		waits = cache_put(cache_class_of_granules(granules), p);
+	else
+		waits = spare_put(p, granules);
+	if (!waits)
 		run_drop(p, granules);
-	return true;
 }
 
 bool run_free(struct unit *unit, uint64_t word, char *p)
 {
-	size_t granules = unit_run_granules(word);
+	size_t room = a_load_rlx(&unit->room);
 
-	if ((uintptr_t)p & (PAGE_GRANULE_BYTES - 1))
+	if ((uintptr_t)p & (PAGE_GRANULE_BYTES - 1) ||
+		!a_cas_strong_rlx(&unit->word, &word, unit_word(UNIT_IDLE)))
 		return false;
-	if (granules <= CACHE_RUN_MOST && run_rest(unit, &word, p, granules))
-		return true;
-	if (unit_kind(word) != UNIT_RUN ||
-		!a_cas_strong_rlx(&unit->word, &word, unit_word(UNIT_FREED)))
-		return false;
-	page_free(p, a_load_rlx(&unit->room));
+	run_rest(p, room);
 	if (page_wants_ticks())
 		page_tick();
 	return true;

@@ -8,6 +8,7 @@
  * are free, and until after it says that they are not.
  */
 #include "arena.h"
+#include "stamp.h"
 
 #include <errno.h>
 
@@ -51,10 +52,14 @@ static size_t take_ready(struct arena *a, size_t n, size_t align, size_t align_o
 size_t run_take(struct arena *a, size_t n, size_t align, size_t align_offset)
 {
 	_Atomic(uint32_t) *hint = &a->hints[hint_class(n)];
-	size_t pos;
+	size_t pos = BITMAP_NONE;
 
 	if (n > a->granules)
 		return BITMAP_NONE;
+	if (n >= FIT_LEAST_GRANULES && align == 1)
+		pos = fit_take(a, n);
+	if (pos != BITMAP_NONE)
+		return pos;
 	do {
 		uint64_t frontier = arena_frontier(a);
 		uint32_t start = align == 1 ? a_load_rlx(hint) : 0;
@@ -80,18 +85,14 @@ void run_note_peak(struct arena *a, uint64_t balance)
 
 size_t run_account_take(struct arena *a, size_t pos, size_t n)
 {
-	uint64_t dirty = 0;
-	uint64_t cold = 0;
+	size_t dirty;
+	size_t cold;
 	uint64_t change;
 
-	for (size_t i = 0; i < n; i++) {
-		uint16_t stamp = stamp_get(a, pos + i);
-		dirty += (stamp & STAMP_EPOCH) != 0;
-		cold += (stamp & STAMP_COLD) != 0;
-	}
+	stamps_count(a, pos, n, &dirty, &cold);
 	if (cold)
 		a_sub_rlx(&a->cold, cold);
-	change = n - (dirty << 32);
+	change = n - ((uint64_t)dirty << 32);
 	run_note_peak(a, a_add_rlx(&a->balance, change) + change);
 	if (dirty && n >= HUGE_RUN_GRANULES)
 		huge_note_reuse(a, pos, n);
@@ -104,6 +105,8 @@ void run_put(struct arena *a, size_t pos, size_t n, size_t dirty)
 	if (!bitmap_put(&a->map, pos, n))
 		os_fatal("allod: double free\n");
 	hints_lower(a, pos);
+	if (n >= FIT_LEAST_GRANULES / 2)
+		fit_note(a, pos, n);
 }
 
 /* Gives granules none of which was moved in. */
@@ -112,8 +115,7 @@ static void give_plain(struct arena *a, size_t pos, size_t n)
 	int64_t epoch = purge_now(a);
 	uint16_t stamp = purge_stamp(epoch);
 
-	for (size_t i = 0; i < n; i++)
-		stamp_set(a, pos + i, stamp);
+	stamps_set(a, pos, n, stamp);
 	run_put(a, pos, n, n);
 	if (__builtin_expect(guard_is_due(a), 0))
 		guard_freed(a);
@@ -233,6 +235,22 @@ int page_alloc_direct(size_t granules, size_t align_bytes, struct page_run *ret_
 	if (!ret)
 		a_add_rlx(&a->alloc_calls, 1);
 	return ret;
+}
+
+size_t page_used_granules(void)
+{
+	struct arena *a = arena_get();
+
+	return a ? balance_used(a_load_rlx(&a->balance)) : 0;
+}
+
+void page_reused(const char *base, size_t granules)
+{
+	struct arena *a = arena_get();
+	size_t pos;
+
+	if (granules >= HUGE_RUN_GRANULES && arena_position(a, base, &pos))
+		huge_note_reuse(a, pos, granules);
 }
 
 bool page_is_free(const void *p)

@@ -84,6 +84,16 @@ size_t bitmap_free_count(const struct bitmap *b);
  */
 size_t bitmap_next_free(const struct bitmap *b, size_t from, size_t limit, size_t *ret_run);
 
+/* The first bit in [from, limit) that is not free, or limit. */
+size_t bitmap_free_end(const struct bitmap *b, size_t from, size_t limit);
+
+/*
+ * The free bits around [pos, pos + n) that join it, `reach` at most on each side: [*ret_from,
+ * *ret_to), which holds it. A glance, likewise.
+ */
+void bitmap_around(const struct bitmap *b, size_t pos, size_t n, size_t reach, size_t *ret_from,
+	size_t *ret_to);
+
 /*
  * Checks every hint against the words, for tests; nothing else may run. Returns true if no hint
  * would make a search miss a run. Walks the whole part in use.

@@ -254,6 +254,15 @@ uint32_t page_record_some(uint32_t from, uint32_t count, void (*fn)(void *record
  */
 uint32_t page_direct_slot(const void *p);
 
+/* Granules handed out, but for direct runs. */
+size_t page_used_granules(void);
+
+/*
+ * Tells that memory of the arena is used again that the layer above had kept for itself: what is
+ * used again often is worth a huge page.
+ */
+void page_reused(const char *base, size_t granules);
+
 /* Whether the granule of that address of the arena is free at this moment. */
 bool page_is_free(const void *p);
 
