@@ -16,6 +16,8 @@
  * linearization    the last fence to end before ATOMIC: plain sequences before, atomic ones behind
  * progress         lock-free; a thread stopped while giving up stops nobody
  */
+#include <allod/percpu.h>
+
 #include "percpu/rseq.h"
 
 #include <errno.h>
@@ -185,8 +187,11 @@ static bool registered(enum allod_rseq_index by)
 	return (ret == 0 || ret == -EBUSY) && allod_cs_index_(by) >= 0;
 }
 
+/* Pools are told first: what their elements contain on a new processor has to be there. */
 static void note_used(enum allod_rseq_index by, unsigned number)
 {
+	if (allod_percpu_mark_active((int)number) != 0)
+		return;
 	a_store_rlx((_Atomic(unsigned char) *)&allod_percpu_used_[by][number], 1);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The mock: what a test sets is what the code under test sees, and memory is real all the same. */
 #include "harness.h"
+#include "os/area.h"
 #include "os/mock.h"
 
 #include "base/atomic.h"
@@ -93,6 +94,19 @@ static int commit_or_null(char *base, size_t bytes, enum os_call kind)
 	case OS_CALL_TASK_START: {
 		static struct os_task task;
 		return os_task_start(&task, NULL, NULL);
+	}
+	case OS_CALL_MAP_LAZY: return os_map_lazy(bytes, bytes) ? 0 : -ENOMEM;
+	case OS_CALL_FILE_MAKE: return os_file_make("allod-test", bytes);
+	case OS_CALL_FILE_MAP: return os_file_map_shared(-1, bytes) ? 0 : -ENOMEM;
+	case OS_CALL_HIDE_FROM_FORK: return os_hide_from_fork(base, bytes);
+	case OS_CALL_GUARD: return os_guard(base, bytes);
+	case OS_CALL_DECOMMIT_MANY: {
+		struct os_range range = { base, bytes };
+		return os_decommit_many(&range, 1);
+	}
+	case OS_CALL_PAGES: {
+		uint8_t kind_of_page;
+		return os_pages(base, 1, &kind_of_page);
 	}
 	case OS_CALL_KINDS: break;
 	}

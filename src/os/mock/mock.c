@@ -68,6 +68,13 @@ static const char *const call_names[OS_CALL_KINDS] = {
 	[OS_CALL_FILE_OPEN] = "file_open",
 	[OS_CALL_FILE_REREAD] = "file_reread",
 	[OS_CALL_TASK_START] = "task_start",
+	[OS_CALL_MAP_LAZY] = "map_lazy",
+	[OS_CALL_FILE_MAKE] = "file_make",
+	[OS_CALL_FILE_MAP] = "file_map",
+	[OS_CALL_HIDE_FROM_FORK] = "hide_from_fork",
+	[OS_CALL_GUARD] = "guard",
+	[OS_CALL_DECOMMIT_MANY] = "decommit_many",
+	[OS_CALL_PAGES] = "pages",
 };
 
 const char *mock_call_name(enum os_call kind)

@@ -40,6 +40,13 @@ enum os_call {
 	OS_CALL_FILE_OPEN,
 	OS_CALL_FILE_REREAD,
 	OS_CALL_TASK_START,
+	OS_CALL_MAP_LAZY, /* from here on: os/area.h */
+	OS_CALL_FILE_MAKE,
+	OS_CALL_FILE_MAP,
+	OS_CALL_HIDE_FROM_FORK,
+	OS_CALL_GUARD,
+	OS_CALL_DECOMMIT_MANY,
+	OS_CALL_PAGES,
 	OS_CALL_KINDS, /* how many kinds there are */
 };
 

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Memory with one copy for each processor. Usable without the heap.
+ * Compiles alone as C99 and as C++17.
+ *
+ * A pool gives out elements. An element is one pointer that stands for a place on each processor
+ * c: pointer + c * stride. allod_percpu_ptr() computes it. <allod/rseq.h> has operations on the
+ * place of the current processor.
+ *
+ * Rules that hold for every call here, unless the call says otherwise:
+ *  - sizes, alignments and strides are in bytes;
+ *  - an element belongs to no thread: any thread may use and free it;
+ *  - an element's memory on a processor becomes resident when it is first stored to there, and no
+ *    sooner. A processor is *active* from the first allod_percpu_ptr() or operation that names it;
+ *    the library writes to the memory of active processors only. A program that computes the place
+ *    on a processor by hand may read it, but must call allod_percpu_mark_active() before it stores
+ *    to it (builds with assertions notice when it has not);
+ *  - "index" means the number of a processor, or a concurrency id, as the pool's options say;
+ *  - misuse ends the process by SIGABRT with one line on standard error, always:
+ *    "allod: percpu: invalid free", a pointer into no pool, or not where an element may begin;
+ *    "allod: percpu: interior pointer freed", a pointer into the middle of an element;
+ *    "allod: percpu: double free", an element that is free;
+ *  - "Safety: threads" means that any thread may make the call at any time, but no signal handler
+ *    that may have interrupted another call of this header. In a forked child, however it was made
+ *    and whatever other threads were doing, every call works;
+ *  - errno is written on failure alone.
+ */
+#ifndef ALLOD_PERCPU_H
+#define ALLOD_PERCPU_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <allod/attributes.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * Marks a pointer to an element. Sparse then refuses to follow the pointer; allod_percpu_ptr()
+ * takes the mark off.
+ */
+#ifdef __CHECKER__
+#define ALLOD_PERCPU __attribute__((noderef, address_space(__allod_percpu)))
+#define ALLOD_PERCPU_FORCE __attribute__((force))
+#else
+#define ALLOD_PERCPU
+#define ALLOD_PERCPU_FORCE
+#endif
+
+/* The distance between the places of an element on two neighbouring processors. */
+#define ALLOD_PERCPU_STRIDE_SHIFT 32
+#define ALLOD_PERCPU_STRIDE ((uintptr_t)1 << ALLOD_PERCPU_STRIDE_SHIFT)
+
+/* Indices are below this. */
+#define ALLOD_PERCPU_CPUS_MAX 8192
+
+/* An element's size and place are multiples of this. */
+#define ALLOD_PERCPU_GRANULE 4
+
+struct allod_percpu_pool;
+
+/* What the index of an element's place is. The operations of <allod/rseq.h> follow it. */
+enum allod_percpu_index {
+	ALLOD_PERCPU_BY_CPU = 0, /* the number of the processor */
+	ALLOD_PERCPU_BY_CID = 1  /* the kernel's concurrency id: dense from 0 */
+};
+
+/* How initial contents other than zero are kept. */
+enum allod_percpu_content {
+	/* Zeroed and undefined elements on anonymous pages; others on pages that processors share
+	 * until they write. */
+	ALLOD_PERCPU_CONTENT_AUTO = 0,
+	/* Anonymous pages only: allod_percpu_alloc_init() writes to each processor of the pool. */
+	ALLOD_PERCPU_CONTENT_ZERO = 1,
+	/* Every element on pages that processors share until they write. */
+	ALLOD_PERCPU_CONTENT_INIT = 2
+};
+
+/* Bits of allod_percpu_options.flags. */
+#define ALLOD_PERCPU_ROBUST 0x1u  /* leaks at destroy and overwritten poison are fatal */
+#define ALLOD_PERCPU_POISON 0x2u  /* freed elements are filled with options.poison */
+#define ALLOD_PERCPU_GUARD 0x4u   /* a page that faults behind each processor's part of a chunk */
+#define ALLOD_PERCPU_HUGE 0x8u    /* ask for huge pages */
+#define ALLOD_PERCPU_NUMA 0x10u   /* prefer the memory node of each processor */
+#define ALLOD_PERCPU_GLOBAL 0x20u /* one place instead of one for each processor */
+#define ALLOD_PERCPU_INIT_EVERY 0x40u /* init_cpu is called for inactive processors too */
+
+/*
+ * Options of a pool. Zero means the default of each; `size` is sizeof(struct allod_percpu_options),
+ * so that later versions of the library know what a program was compiled with.
+ */
+struct allod_percpu_options {
+	size_t size;
+	unsigned flags;    /* ALLOD_PERCPU_ROBUST and so on */
+	unsigned max_cpus; /* indices are below it; 0: all possible processors */
+	enum allod_percpu_index index;
+	enum allod_percpu_content content;
+	size_t unit_bytes;  /* of a chunk, for each processor; 0: 64 KiB growing up to 4 MiB */
+	size_t stride;      /* a power of two, at least a page; 0: ALLOD_PERCPU_STRIDE */
+	size_t max_chunks;  /* the pool's limit; 0: none */
+	size_t max_element; /* larger requests fail with EINVAL; 0: no limit */
+	uintptr_t poison;   /* repeated over freed elements with ALLOD_PERCPU_POISON */
+	/* Called for each processor's part of each new chunk, before anything of it is given out:
+	 * of active processors when the chunk is made, of others when they become active. Returns 0,
+	 * or a negative errno that the allocation fails with. `cpu` is -1 for a global pool. It may
+	 * not call functions of this header. */
+	int (*init_cpu)(void *arg, void *part, size_t bytes, int cpu);
+	void *init_arg;
+};
+
+#define ALLOD_PERCPU_OPTIONS_DEFAULT                \
+	{                                           \
+		sizeof(struct allod_percpu_options) \
+	}
+
+/*
+ * Pools
+ */
+
+/*
+ * Makes a pool.
+ *
+ * name:    for reports; copied, up to 31 bytes. NULL: none.
+ * options: NULL: the defaults.
+ * Returns: the pool, or NULL.
+ * Errors:  EINVAL: options.size unknown or a bit set that this version does not know, stride no
+ *          power of two or below a page, unit_bytes above the stride, max_cpus above
+ *          ALLOD_PERCPU_CPUS_MAX. ENOMEM: no memory, address space (RLIMIT_AS,
+ *          vm.overcommit_memory=2) or mappings. EFBIG: RLIMIT_FSIZE is below the stride, and the
+ *          pool is to share initial contents.
+ * Safety:  threads.
+ * Since:   0.1.
+ * Source:  M. Desnoyers, rseq_mempool_create() of librseq.
+ */
+struct allod_percpu_pool *allod_percpu_pool_create(const char *name,
+	const struct allod_percpu_options *options) ALLOD_NOTHROW ALLOD_ATTR_USE_RESULT;
+
+/*
+ * Destroys a pool with all its elements; NULL is allowed. With ALLOD_PERCPU_ROBUST, elements that
+ * were not freed end the process with "allod: percpu: leak at destroy", and what
+ * allod_percpu_pool_check() finds ends it too.
+ *
+ * Returns: how many elements had not been freed.
+ * Errors:  none.
+ * Safety:  threads; no other call may use the pool or its elements meanwhile.
+ * Since:   0.1.
+ */
+size_t allod_percpu_pool_destroy(struct allod_percpu_pool *pool) ALLOD_NOTHROW;
+
+/*
+ * The distance between the places of this pool's elements: ALLOD_PERCPU_STRIDE unless set.
+ *
+ * Errors:  none.
+ * Safety:  any thread, signal handlers.
+ * Since:   0.1.
+ */
+size_t allod_percpu_pool_stride(const struct allod_percpu_pool *pool) ALLOD_NOTHROW;
+
+/*
+ * The pool's indices are below this: options.max_cpus, or the possible processors; 1 for a global
+ * pool.
+ *
+ * Errors:  none.
+ * Safety:  any thread, signal handlers.
+ * Since:   0.1.
+ */
+unsigned allod_percpu_pool_cpus(const struct allod_percpu_pool *pool) ALLOD_NOTHROW;
+
+/*
+ * What the pool's elements are indexed by.
+ *
+ * Errors:  none.
+ * Safety:  any thread, signal handlers.
+ * Since:   0.1.
+ */
+enum allod_percpu_index allod_percpu_pool_index(const struct allod_percpu_pool *pool) ALLOD_NOTHROW;
+
+/*
+ * Gives the memory of free elements back to the system, and chunks that have no element. What other
+ * threads have at hand (up to 64 elements of a size) stays.
+ *
+ * Returns: how many bytes of addresses were given back, for each active processor.
+ * Errors:  none.
+ * Safety:  threads.
+ * Since:   0.1.
+ */
+size_t allod_percpu_pool_trim(struct allod_percpu_pool *pool) ALLOD_NOTHROW;
+
+/*
+ * Elements
+ */
+
+/*
+ * Allocates an element. What it contains is undefined on every processor.
+ *
+ * bytes:   0 is treated as 1.
+ * align:   a power of two up to the pool's unit, of the place on every processor; 0: the largest
+ *          power of two that divides the size rounded up to ALLOD_PERCPU_GRANULE, at most 64.
+ * Returns: the element, or NULL.
+ * Errors:  EINVAL: align is no power of two, or bytes exceeds options.max_element. ENOMEM: no memory
+ *          or address space, or the pool's limit of chunks is reached.
+ * Safety:  threads.
+ * Since:   0.1.
+ * Source:  the bitmap allocator of the Linux kernel's per-CPU memory (D. Zhou, 2017), with elements
+ *          at hand in each thread.
+ */
+void ALLOD_PERCPU *allod_percpu_alloc(struct allod_percpu_pool *pool, size_t bytes,
+	size_t align) ALLOD_NOTHROW ALLOD_ATTR_USE_RESULT;
+
+/*
+ * Allocates an element that is zero on every processor, also on those that become active later.
+ * Parameters, results and errors as of allod_percpu_alloc().
+ *
+ * Errors:  as allod_percpu_alloc().
+ * Safety:  threads.
+ * Since:   0.1.
+ */
+void ALLOD_PERCPU *allod_percpu_zalloc(struct allod_percpu_pool *pool, size_t bytes,
+	size_t align) ALLOD_NOTHROW ALLOD_ATTR_USE_RESULT;
+
+/*
+ * Frees an element; NULL is allowed. Its size and pool are known from the pointer.
+ *
+ * Errors:  none; misuse ends the process (see above).
+ * Safety:  threads. errno is kept.
+ * Since:   0.1.
+ */
+void allod_percpu_free(void ALLOD_PERCPU *element) ALLOD_NOTHROW;
+
+/*
+ * Processors
+ */
+
+/*
+ * Notes that the program is about to store to elements' places of this index. Does nothing if that
+ * is known. A concurrency id is an index like a processor's number.
+ *
+ * cpu:     an index below ALLOD_PERCPU_CPUS_MAX.
+ * Returns: 0 or a negative errno.
+ * Errors:  EINVAL: cpu is out of range. ENOMEM: contents that the processor must find there could
+ *          not be written; it is not active then. EAGAIN: a signal handler that interrupted another
+ *          call of this header; it is not active then.
+ * Safety:  any thread, signal handlers; the first call for a processor takes a lock.
+ * Since:   0.1.
+ */
+int allod_percpu_mark_active(int cpu) ALLOD_NOTHROW;
+
+/*
+ * One more than the highest number that a processor of this machine may get. ALLOD_PERCPU_CPUS in
+ * the environment replaces it, for tests and measurements.
+ *
+ * Errors:  none.
+ * Safety:  threads.
+ * Since:   0.1.
+ */
+unsigned allod_percpu_possible_cpus(void) ALLOD_NOTHROW;
+
+/* Nonzero for active indices. For the macros below; read only. */
+extern unsigned char allod_percpu_active_[ALLOD_PERCPU_CPUS_MAX];
+
+static inline uintptr_t allod_percpu_at_(uintptr_t element, int cpu, uintptr_t stride)
+{
+	if (!allod_percpu_active_[(unsigned)cpu % ALLOD_PERCPU_CPUS_MAX])
+		(void)allod_percpu_mark_active(cpu);
+	return element + (unsigned)cpu * stride;
+}
+
+/*
+ * The place of an element on a processor, which becomes active. The type is the element's, without
+ * ALLOD_PERCPU. allod_percpu_ptr_stride() is for pools with a stride of their own;
+ * allod_percpu_peek() is for reading only, and makes no processor active.
+ */
+#define allod_percpu_ptr(element, cpu) allod_percpu_ptr_stride(element, cpu, ALLOD_PERCPU_STRIDE)
+#define allod_percpu_ptr_stride(element, cpu, stride)                   \
+	((__typeof__(*(element)) ALLOD_PERCPU_FORCE *)allod_percpu_at_( \
+		(uintptr_t)(ALLOD_PERCPU_FORCE const void *)(element), (int)(cpu), (stride)))
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* ALLOD_PERCPU_H */

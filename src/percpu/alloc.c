@@ -1,0 +1,496 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Allocating and freeing. The usual case takes an element from the thread's bin, or puts it there,
+ * and changes one bit of the chunk's map of live elements. The rest takes the pool's lock.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "percpu/bits.h"
+#include "percpu/cache.h"
+#include "percpu/content.h"
+#include "percpu/percpu.h"
+
+#define EXPORT __attribute__((visibility("default")))
+#define COLD __attribute__((cold, noinline))
+
+/* What an allocation asks for, looked through. */
+struct request {
+	struct allod_percpu_pool *pool;
+	uint32_t bits;
+	unsigned align_log; /* in granules */
+	bool is_zero;
+};
+
+static inline bool bit_of(_Atomic(uint64_t) *map, uint32_t bit)
+{
+	return a_load_rlx(&map[bit / 64]) >> bit % 64 & 1;
+}
+
+/* An element that is at hand becomes the program's. Orders nothing: the pointer's way does. */
+static inline void element_start(uintptr_t element)
+{
+	struct percpu_chunk *chunk = chunk_of(element);
+	uint32_t bit = (uint32_t)((element - chunk->base) >> GRANULE_SHIFT);
+
+	a_or_rlx(&chunk->live[bit / 64], 1ull << bit % 64);
+}
+
+/* Elements of one size begin here, `step` apart; they get their ends. */
+static uint32_t carve(struct percpu_chunk *chunk, uint32_t at, uint32_t bits, uint32_t align,
+	uint32_t want)
+{
+	uint32_t step = (bits + align - 1) & ~(align - 1);
+	uint32_t limit = chunk->bits - at < want * step ? chunk->bits - at : want * step;
+	uint32_t room = bits_next_set(chunk->alloc, at, at + limit) - at;
+	uint32_t count = (room - bits) / step + 1;
+	uint32_t stop = at + (count - 1) * step + bits;
+
+	if (step == bits) {
+		percpu_chunk_take(chunk, at, stop - at);
+	} else {
+		for (uint32_t i = 0; i < count; i++)
+			bits_set(chunk->alloc, at + i * step, at + i * step + bits);
+		chunk->free_bits -= count * bits;
+		percpu_hints_take_strided(chunk, at, stop, at + bits);
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t last = at + i * step + bits - 1;
+		a_store_rlx(&chunk->end[last / 64],
+			a_load_rlx(&chunk->end[last / 64]) | 1ull << last % 64);
+	}
+	return count;
+}
+
+/* Whether nothing of the run was given out since its blocks were all initial. */
+static bool is_fresh(const struct percpu_chunk *chunk, uint32_t start, uint32_t bits)
+{
+	uint32_t first = start / BLOCK_BITS;
+
+	if (chunk->block[first].fresh > start % BLOCK_BITS)
+		return false;
+	for (uint32_t i = first + 1; i <= (start + bits - 1) / BLOCK_BITS; i++) {
+		if (chunk->block[i].fresh)
+			return false;
+	}
+	return true;
+}
+
+static void mark_used(struct percpu_chunk *chunk, uint32_t start, uint32_t bits)
+{
+	uint32_t end = start + bits;
+
+	for (uint32_t at = start; at < end;) {
+		uint32_t index = at / BLOCK_BITS;
+		uint32_t stop = end < (index + 1) * BLOCK_BITS ? end : (index + 1) * BLOCK_BITS;
+		uint32_t upto = stop - index * BLOCK_BITS;
+
+		if (!chunk->block[index].fresh)
+			chunk->pool->dirty_blocks++;
+		if (chunk->block[index].fresh < upto)
+			chunk->block[index].fresh = upto;
+		at = stop;
+	}
+}
+
+/* Puts what was carved into `ret`: what is known to be zero first. */
+static uint32_t carved(struct percpu_chunk *chunk, uint32_t at, uint32_t bits, uint32_t step,
+	uint32_t count, uintptr_t *ret)
+{
+	uint32_t clean = 0;
+	uint32_t last = count;
+
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t start = at + i * step;
+		uintptr_t element = chunk->base + ((uintptr_t)start << GRANULE_SHIFT);
+		bool is_clean = is_fresh(chunk, start, bits);
+
+		ret[is_clean ? clean : last - 1] = element;
+		clean += is_clean;
+		last -= !is_clean;
+	}
+	mark_used(chunk, at, (count - 1) * step + bits);
+	return clean;
+}
+
+uint32_t percpu_pool_take_many(struct allod_percpu_pool *pool, bool is_file, uint32_t bits,
+	uint32_t align, uint32_t want, uintptr_t *ret, uint32_t *ret_clean)
+{
+	uint32_t step = (bits + align - 1) & ~(align - 1);
+
+	for (unsigned list = percpu_chunk_list_of(bits); list < CHUNK_LISTS; list++) {
+		for (struct percpu_chunk *c = pool->lists[is_file][list]; c; c = c->next) {
+			if (align > SLOT_BYTES >> GRANULE_SHIFT &&
+				(c->base >> GRANULE_SHIFT) % align)
+				continue;
+			uint32_t at = percpu_chunk_find(c, bits, align);
+			if (at == NOWHERE)
+				continue;
+			uint32_t count = carve(c, at, bits, align, want);
+			*ret_clean = carved(c, at, bits, step, count, ret);
+			percpu_chunk_relist(c);
+			return count;
+		}
+	}
+	return 0;
+}
+
+/* Gives the run of elements from index `from` on back that are neighbours; returns their number. */
+static uint32_t give_run(const uintptr_t *elements, uint32_t count)
+{
+	struct percpu_chunk *chunk = chunk_of(elements[0]);
+	uint32_t start = (uint32_t)((elements[0] - chunk->base) >> GRANULE_SHIFT);
+	uint32_t last = chunk_end_of(chunk, start);
+	uint32_t n = 0;
+	uint32_t low = start;
+	uint32_t high = last + 1;
+
+	for (;;) {
+		a_store_rlx(&chunk->end[last / 64],
+			a_load_rlx(&chunk->end[last / 64]) & ~(1ull << last % 64));
+		low = start < low ? start : low;
+		high = last + 1 > high ? last + 1 : high;
+		if (++n == count)
+			break;
+		start = (uint32_t)((elements[n] - chunk->base) >> GRANULE_SHIFT);
+		if (start >= chunk->bits || elements[n] < chunk->base)
+			break;
+		last = chunk_end_of(chunk, start);
+		if (start != high && last + 1 != low)
+			break;
+	}
+	percpu_chunk_give(chunk, low, high - low);
+	percpu_chunk_relist(chunk);
+	return n;
+}
+
+void percpu_pool_give(struct allod_percpu_pool *pool, const uintptr_t *elements, uint32_t count)
+{
+	(void)pool;
+	while (count) {
+		uint32_t n = give_run(elements, count);
+		elements += n;
+		count -= n;
+	}
+}
+
+/* Makes a chunk that has room for the request; 0 or a negative errno. Takes and leaves the locks. */
+static int pool_grow(struct allod_percpu_pool *pool, bool is_file, uint32_t bits, uint32_t align)
+{
+	const struct allod_percpu_options *o = &pool->options;
+	size_t bytes = (size_t)bits << GRANULE_SHIFT;
+	size_t unit;
+	int error = -ENOMEM;
+
+	percpu_lock(&percpu_root->lock);
+	percpu_pool_lock(pool);
+	unit = pool->next_unit_bytes;
+	if (pool_has(pool, ALLOD_PERCPU_GUARD))
+		bytes += BLOCK_BYTES;
+	if (bytes > unit && !o->unit_bytes && pool->stride == ALLOD_PERCPU_STRIDE)
+		unit = round_up(bytes, SLOT_BYTES);
+	if (bytes <= unit && (!o->max_chunks || pool->chunk_count < o->max_chunks))
+		percpu_chunk_make(pool, is_file, unit, (size_t)align << GRANULE_SHIFT, &error);
+	if (!error && !o->unit_bytes && pool->stride == ALLOD_PERCPU_STRIDE &&
+		pool->next_unit_bytes < UNIT_MOST_BYTES)
+		pool->next_unit_bytes *= 2;
+	percpu_pool_unlock(pool);
+	percpu_unlock(&percpu_root->lock);
+	return error;
+}
+
+static void note_size(struct allod_percpu_pool *pool, uint32_t bits)
+{
+	uint32_t bytes = bits << GRANULE_SHIFT;
+
+	pool->smallest = bytes < pool->smallest ? bytes : pool->smallest;
+	pool->largest = bytes > pool->largest ? bytes : pool->largest;
+}
+
+/* Elements by the lock. Returns their number; 0 and a negative errno if there are none. */
+static uint32_t take_locked(const struct request *rq, uint32_t want, uintptr_t *ret,
+	uint32_t *ret_clean, int *ret_error)
+{
+	struct allod_percpu_pool *pool = rq->pool;
+	bool is_file = pool->options.content == ALLOD_PERCPU_CONTENT_INIT;
+	uint32_t align = 1u << rq->align_log;
+	uint32_t count = 0;
+
+	*ret_error = 0;
+	while (!count && !*ret_error) {
+		percpu_pool_lock(pool);
+		count = percpu_pool_take_many(pool, is_file, rq->bits, align, want, ret, ret_clean);
+		note_size(pool, rq->bits);
+		percpu_pool_unlock(pool);
+		if (!count)
+			*ret_error = pool_grow(pool, is_file, rq->bits, align);
+	}
+	return count;
+}
+
+static void *fail(int error)
+{
+	errno = -error;
+	return NULL;
+}
+
+/* An element is about to be given out: it has to be zero, or its poison intact. */
+static int element_prepare(const struct request *rq, uintptr_t element, bool is_clean)
+{
+	if (rq->is_zero && !is_clean)
+		return percpu_content_zero_many(&element, 1);
+	return 0;
+}
+
+/* The next element of a bin that has one; if it has to be zero, one that is clean. */
+static inline uintptr_t bin_pop(struct percpu_bin *bin, bool is_zero)
+{
+	uintptr_t element;
+
+	if (is_zero) {
+		uint32_t at = --bin->clean;
+		element = bin->element[at];
+		bin->element[at] = bin->element[--bin->count];
+	} else {
+		element = bin->element[--bin->count];
+		if (bin->clean > bin->count)
+			bin->clean = bin->count;
+	}
+	a_store_rlx(&bin->allocs, a_load_rlx(&bin->allocs) + 1);
+	return element;
+}
+
+/* An element that is not kept at hand: large, or there is no cache. */
+static COLD void *alloc_direct(const struct request *rq)
+{
+	uintptr_t element;
+	uint32_t clean = 0;
+	int error;
+
+	if (!take_locked(rq, 1, &element, &clean, &error))
+		return fail(error);
+	error = element_prepare(rq, element, clean);
+	percpu_pool_lock(rq->pool);
+	if (error)
+		percpu_pool_give(rq->pool, &element, 1);
+	else
+		rq->pool->allocs++;
+	percpu_pool_unlock(rq->pool);
+	if (error)
+		return fail(error);
+	element_start(element);
+	return (void *)element;
+}
+
+/* The bin is another's, or empty, or has nothing clean. */
+static COLD void *alloc_slow(const struct request *rq)
+{
+	struct percpu_cache *cache = rq->bits <= BIN_GRANULES ? percpu_cache_get() : NULL;
+	uint64_t key = bin_key(a_load_rlx(&rq->pool->serial), rq->bits, rq->align_log);
+	struct percpu_bin *bin;
+	int error;
+
+	if (!cache || rq->align_log > 8)
+		return alloc_direct(rq);
+	bin = bin_of(cache, key);
+	if (bin->key != key)
+		percpu_bin_evict(bin, key, rq->pool);
+	if (!bin->count) {
+		bin->count = take_locked(rq, bin->batch, bin->element, &bin->clean, &error);
+		if (!bin->count)
+			return fail(error);
+		if (bin->batch < BIN_BATCH)
+			bin->batch *= 2;
+	}
+	if (rq->is_zero && !bin->clean) {
+		error = percpu_content_zero_many(bin->element, bin->count);
+		if (error)
+			return fail(error);
+		bin->clean = bin->count;
+	}
+	uintptr_t element = bin_pop(bin, rq->is_zero);
+	element_start(element);
+	return (void *)element;
+}
+
+/* Poisoned pools, and file chunks: one element at a time, by the lock. */
+static COLD void *alloc_careful(const struct request *rq)
+{
+	struct allod_percpu_pool *pool = rq->pool;
+	uintptr_t element;
+	uint32_t clean = 0;
+	int error;
+
+	if (!take_locked(rq, 1, &element, &clean, &error))
+		return fail(error);
+	percpu_pool_lock(pool);
+	struct percpu_chunk *chunk = chunk_of(element);
+	uint32_t bit = (uint32_t)((element - chunk->base) >> GRANULE_SHIFT);
+	if (pool_has(pool, ALLOD_PERCPU_ROBUST) && pool_has(pool, ALLOD_PERCPU_POISON) && !clean &&
+		!percpu_content_is_poison(chunk, bit, rq->bits))
+		percpu_fatal("allod: percpu: poison overwritten\n");
+	if (rq->is_zero && !(clean && percpu_content_is_fresh_zero(chunk)))
+		error = percpu_content_put(chunk, bit, rq->bits, (struct content){ NULL, 0 });
+	if (error)
+		percpu_pool_give(pool, &element, 1);
+	else
+		pool->allocs++;
+	percpu_pool_unlock(pool);
+	if (error)
+		return fail(error);
+	element_start(element);
+	return (void *)element;
+}
+
+/* A request that is not usual, looked at from all sides. */
+static COLD void *alloc_checked(struct allod_percpu_pool *pool, size_t bytes, size_t align,
+	bool is_zero)
+{
+	size_t most = pool->stride - (pool_has(pool, ALLOD_PERCPU_GUARD) ? BLOCK_BYTES : 0);
+	struct request rq = {
+		.pool = pool, .bits = granules(bytes ? bytes : 1), .is_zero = is_zero
+	};
+
+	if (align && !is_power_of_two(align))
+		return fail(-EINVAL);
+	if (pool->options.max_element && bytes > pool->options.max_element)
+		return fail(-EINVAL);
+	if (bytes > most || align > most)
+		return fail(-ENOMEM);
+	rq.align_log = bits_align_log(rq.bits);
+	if (align >> GRANULE_SHIFT > 1u << rq.align_log)
+		rq.align_log = (unsigned)__builtin_ctzll(align >> GRANULE_SHIFT);
+	if (pool->is_careful)
+		return alloc_careful(&rq);
+	return alloc_slow(&rq);
+}
+
+static inline void *alloc(struct allod_percpu_pool *pool, size_t bytes, size_t align, bool is_zero)
+{
+	struct percpu_cache *cache = percpu_cache_self;
+	uint32_t bits = granules(bytes);
+
+	if (__builtin_expect(bytes - 1 < pool->usual_bytes && align <= ALIGN_UNASKED &&
+			    !(align & (align - 1)) && cache && cache->epoch == percpu_epoch(),
+		    1)) {
+		unsigned log = bits_align_log(bits);
+		if (align >> GRANULE_SHIFT > 1u << log)
+			log = (unsigned)__builtin_ctzll(align >> GRANULE_SHIFT);
+		uint64_t key = bin_key(a_load_rlx(&pool->serial), bits, log);
+		struct percpu_bin *bin = bin_of(cache, key);
+		if (__builtin_expect(bin->key == key && (is_zero ? bin->clean : bin->count), 1)) {
+			uintptr_t element = bin_pop(bin, is_zero);
+			element_start(element);
+			return (void *)element;
+		}
+	}
+	return alloc_checked(pool, bytes, align, is_zero);
+}
+
+EXPORT void ALLOD_PERCPU *allod_percpu_alloc(struct allod_percpu_pool *pool, size_t bytes,
+	size_t align)
+{
+	return alloc(pool, bytes, align, false);
+}
+
+EXPORT void ALLOD_PERCPU *allod_percpu_zalloc(struct allod_percpu_pool *pool, size_t bytes,
+	size_t align)
+{
+	return alloc(pool, bytes, align, true);
+}
+
+/* Gives an element back by the lock. */
+static COLD void free_direct(struct percpu_chunk *chunk, uintptr_t element)
+{
+	struct allod_percpu_pool *pool = chunk->pool;
+
+	percpu_pool_lock(pool);
+	pool->frees++;
+	percpu_pool_give(pool, &element, 1);
+	percpu_pool_settle(pool);
+	percpu_pool_unlock(pool);
+}
+
+static COLD void free_careful(struct percpu_chunk *chunk, uint32_t bit, uint32_t bits)
+{
+	struct allod_percpu_pool *pool = chunk->pool;
+	uintptr_t element = chunk->base + ((uintptr_t)bit << GRANULE_SHIFT);
+
+	percpu_pool_lock(pool);
+	pool->frees++;
+	if (chunk->is_file)
+		percpu_content_freed(chunk, bit);
+	if (pool_has(pool, ALLOD_PERCPU_POISON))
+		percpu_content_poison(chunk, bit, bits);
+	percpu_pool_give(pool, &element, 1);
+	percpu_pool_settle(pool);
+	percpu_pool_unlock(pool);
+}
+
+/* The bin is full, another's, or not yet the thread's. */
+static COLD void free_slow(struct percpu_chunk *chunk, uintptr_t element, uint32_t bits,
+	uint64_t key)
+{
+	struct percpu_cache *cache = bits <= BIN_GRANULES ? percpu_cache_get() : NULL;
+	struct percpu_bin *bin = cache ? bin_of(cache, key) : NULL;
+
+	if (bin && bin->key != key && (!bin->count || ++bin->misses > BIN_MISSES))
+		percpu_bin_evict(bin, key, chunk->pool);
+	if (!bin || bin->key != key) {
+		free_direct(chunk, element);
+		return;
+	}
+	if (bin->count == BIN_ELEMENTS)
+		percpu_bin_drain(bin, BIN_ELEMENTS / 2);
+	bin->element[bin->count++] = element;
+	a_store_rlx(&bin->frees, a_load_rlx(&bin->frees) + 1);
+}
+
+/* Ends an element's life, or the process's. Its chunk, and where it begins. */
+static inline struct percpu_chunk *element_end(uintptr_t element, uint32_t *ret_bit)
+{
+	struct percpu_chunk *chunk = percpu_root ? chunk_of(element) : NULL;
+
+	if (__builtin_expect(!chunk || element % ALLOD_PERCPU_GRANULE, 0))
+		percpu_fatal_free(element);
+	uint32_t bit = (uint32_t)((element - chunk->base) >> GRANULE_SHIFT);
+	uint64_t mask = 1ull << bit % 64;
+	if (__builtin_expect(!(a_and_rlx(&chunk->live[bit / 64], ~mask) & mask), 0))
+		percpu_fatal_free(element);
+	*ret_bit = bit;
+	return chunk;
+}
+
+EXPORT void allod_percpu_free(void ALLOD_PERCPU *pointer)
+{
+	uintptr_t element = (uintptr_t)(ALLOD_PERCPU_FORCE void *)pointer;
+	struct percpu_cache *cache = percpu_cache_self;
+	uint32_t bit;
+
+	if (!element)
+		return;
+	struct percpu_chunk *chunk = element_end(element, &bit);
+	uint32_t bits = chunk_end_of(chunk, bit) + 1 - bit;
+	unsigned log = bits_align_log(bits);
+	uint64_t key = bin_key(a_load_rlx(&chunk->pool->serial), bits, log);
+	if (__builtin_expect(chunk->pool->is_careful || chunk->is_file, 0)) {
+		free_careful(chunk, bit, bits);
+		return;
+	}
+	if (__builtin_expect(bits <= BIN_GRANULES && cache && cache->epoch == percpu_epoch() &&
+			    !(bit & ((1u << log) - 1)),
+		    1)) {
+		struct percpu_bin *bin = bin_of(cache, key);
+		if (__builtin_expect(bin->key == key && bin->count < BIN_ELEMENTS, 1)) {
+			bin->element[bin->count++] = element;
+			a_store_rlx(&bin->frees, a_load_rlx(&bin->frees) + 1);
+			return;
+		}
+		free_slow(chunk, element, bits, key);
+		return;
+	}
+	if (bits <= BIN_GRANULES && !(bit & ((1u << log) - 1)))
+		free_slow(chunk, element, bits, key);
+	else
+		free_direct(chunk, element);
+}

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Chunks: finding room in one, taking and giving back, and the pool's lists of them.
+ *
+ * A pool has a list of chunks for each length (as a power of two) of the longest free run, so that
+ * the fullest chunk that has room is used first. The caller holds the pool's lock, for making and
+ * dropping a chunk root.lock besides.
+ */
+#include "percpu/bits.h"
+#include "percpu/percpu.h"
+
+unsigned percpu_chunk_list_of(uint32_t contig)
+{
+	return contig ? 32 - (unsigned)__builtin_clz(contig) : 0;
+}
+
+static void list_remove(struct percpu_chunk *chunk)
+{
+	struct percpu_chunk **head = &chunk->pool->lists[chunk->is_file][chunk->list];
+
+	if (chunk->prev)
+		chunk->prev->next = chunk->next;
+	else
+		*head = chunk->next;
+	if (chunk->next)
+		chunk->next->prev = chunk->prev;
+}
+
+static void list_insert(struct percpu_chunk *chunk, unsigned list)
+{
+	struct percpu_chunk **head = &chunk->pool->lists[chunk->is_file][list];
+
+	chunk->list = list;
+	chunk->prev = NULL;
+	chunk->next = *head;
+	if (*head)
+		(*head)->prev = chunk;
+	*head = chunk;
+}
+
+void percpu_chunk_list(struct percpu_chunk *chunk)
+{
+	list_insert(chunk, percpu_chunk_list_of(chunk->hint.contig));
+}
+
+void percpu_chunk_unlist(struct percpu_chunk *chunk)
+{
+	list_remove(chunk);
+}
+
+void percpu_chunk_relist(struct percpu_chunk *chunk)
+{
+	unsigned list = percpu_chunk_list_of(chunk->hint.contig);
+
+	if (list == chunk->list)
+		return;
+	list_remove(chunk);
+	list_insert(chunk, list);
+}
+
+static uint32_t align_up(uint32_t at, uint32_t align)
+{
+	return (at + align - 1) & ~(align - 1);
+}
+
+/* A bit for each multiple of `align` in the word whose first bit is `base`. */
+static uint64_t align_mask(uint32_t base, uint32_t align)
+{
+	if (align >= 64)
+		return base & (align - 1) ? 0 : 1;
+	return align == 1 ? ~0ull : ~0ull / ((1ull << align) - 1);
+}
+
+static uint32_t find_short(const uint64_t *map, uint32_t from, uint32_t bits, uint32_t align,
+	uint32_t base)
+{
+	uint64_t keep = ~0ull << from % 64;
+
+	for (uint32_t word = from / 64; word < BLOCK_WORDS; word++, keep = ~0ull) {
+		uint64_t free = ~map[word];
+		if (!free)
+			continue;
+		uint64_t next = bits > 1 && word + 1 < BLOCK_WORDS ? ~map[word + 1] : 0;
+		uint64_t starts = bits_run_starts(free, next, bits) & keep &
+			align_mask(base + word * 64, align);
+		if (starts)
+			return word * 64 + (uint32_t)__builtin_ctzll(starts);
+	}
+	return NOWHERE;
+}
+
+static uint32_t find_long(const uint64_t *map, uint32_t from, uint32_t bits, uint32_t align,
+	uint32_t base)
+{
+	while (from + bits <= BLOCK_BITS) {
+		uint32_t start = bits_next_clear(map, from, BLOCK_BITS);
+		start = align_up(base + start, align) - base;
+		if (start + bits > BLOCK_BITS)
+			break;
+		uint32_t used = bits_next_set(map, start, start + bits);
+		if (used == start + bits)
+			return start;
+		from = used + 1;
+	}
+	return NOWHERE;
+}
+
+/* The first place in a block for a run that lies in it wholly. */
+uint32_t percpu_block_find(const struct percpu_chunk *chunk, uint32_t block, uint32_t bits,
+	uint32_t align)
+{
+	const struct percpu_hint *hint = &chunk->block[block];
+	const uint64_t *map = chunk->alloc + block * BLOCK_WORDS;
+	uint32_t base = block * BLOCK_BITS;
+	uint32_t from = hint->first;
+	uint32_t at;
+
+	if (hint->contig < bits)
+		return NOWHERE;
+	/* What lies in front of the longest run is at most as long as the scan hint. */
+	if (hint->scan && hint->scan_start < hint->contig_start && bits > hint->scan)
+		from = hint->scan_start + hint->scan;
+	at = bits <= 64 ? find_short(map, from, bits, align, base)
+			: find_long(map, from, bits, align, base);
+	return at == NOWHERE ? NOWHERE : base + at;
+}
+
+/* The first place in the chunk for a run, or NOWHERE. `align` in granules. */
+uint32_t percpu_chunk_find(const struct percpu_chunk *chunk, uint32_t bits, uint32_t align)
+{
+	uint32_t start = 0;
+	uint32_t len = 0;
+
+	if (chunk->hint.contig < bits)
+		return NOWHERE;
+	for (uint32_t i = chunk->hint.first / BLOCK_BITS; i < chunk->blocks; i++) {
+		const struct percpu_hint *hint = &chunk->block[i];
+		uint32_t base = i * BLOCK_BITS;
+
+		if (len) {
+			uint32_t at = align_up(start, align);
+			if (at + bits <= base + hint->left)
+				return at;
+		}
+		uint32_t at = percpu_block_find(chunk, i, bits, align);
+		if (at != NOWHERE)
+			return at;
+		if (hint->left == BLOCK_BITS) {
+			start = len ? start : base;
+			len += BLOCK_BITS;
+		} else {
+			start = base + BLOCK_BITS - hint->right;
+			len = hint->right;
+		}
+	}
+	return len && align_up(start, align) + bits <= chunk->bits ? align_up(start, align)
+								   : NOWHERE;
+}
+
+static void assert_hints(const struct percpu_chunk *chunk, uint32_t start, uint32_t end)
+{
+	if (!ALLOD_ASSERTIONS)
+		return;
+	for (uint32_t i = start / BLOCK_BITS; i <= (end - 1) / BLOCK_BITS; i++)
+		ASSERT(!percpu_block_check(chunk, i));
+	ASSERT(chunk->hint.contig <= chunk->free_bits);
+	ASSERT(!chunk->free_bits == !chunk->hint.contig);
+}
+
+void percpu_chunk_take(struct percpu_chunk *chunk, uint32_t start, uint32_t bits)
+{
+	ASSERT(bits_next_set(chunk->alloc, start, start + bits) == start + bits);
+	bits_set(chunk->alloc, start, start + bits);
+	chunk->free_bits -= bits;
+	percpu_hints_take(chunk, start, start + bits);
+	assert_hints(chunk, start, start + bits);
+}
+
+void percpu_chunk_give(struct percpu_chunk *chunk, uint32_t start, uint32_t bits)
+{
+	ASSERT(bits_next_clear(chunk->alloc, start, start + bits) == start + bits);
+	bits_clear(chunk->alloc, start, start + bits);
+	chunk->free_bits += bits;
+	percpu_hints_give(chunk, start, start + bits);
+	assert_hints(chunk, start, start + bits);
+}

@@ -1,0 +1,538 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What elements contain when they are given out; see percpu/content.h.
+ *
+ * A page that a processor never stored to reads as the chunk's image: zero, or the page of the file
+ * that processors share. So free memory is made to contain what the image does by writing to the
+ * pages that have memory, and to no others. Which these are the kernel tells; what it once told
+ * is kept in `known`, until the page is given back. It is asked while the element is free: a
+ * page that has no memory then may get some by stores to its other elements, but these do not
+ * change this one's bytes.
+ *
+ * What the image does not have is written to every active processor, and to the overlay, from which
+ * processors that become active later get it. So the image is never written once an element on
+ * its page has been given out (init.c writes it before).
+ */
+#include "percpu/content.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "os/area.h"
+#include "os/os.h"
+#include "percpu/bits.h"
+
+enum { WINDOW_BLOCKS = 256 };
+
+bool percpu_cpu_walk_next(struct cpu_walk *walk, const struct allod_percpu_pool *pool,
+	unsigned *ret_cpu, uint32_t *ret_row)
+{
+	/* [percpu.7] acq: finds the index in its place; pairs with mark_active(). */
+	uint32_t count = a_load_acq(&percpu_root->active_count);
+
+	if (pool_has(pool, ALLOD_PERCPU_GLOBAL)) {
+		*ret_cpu = *ret_row = 0;
+		return walk->at++ == 0;
+	}
+	while (walk->at < count) {
+		uint32_t row = walk->at++;
+		if (percpu_root->active[row] < pool->cpus) {
+			*ret_cpu = percpu_root->active[row];
+			*ret_row = row;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* A page that is written now and never again: who shares it is a child. */
+static uint8_t *canary;
+
+int percpu_content_start(void)
+{
+	size_t page = os_facts()->page_bytes;
+	/* Large enough to be cut at page borders. */
+	uint8_t *at = percpu_meta_alloc(page < 16384 ? 16384 : page);
+
+	if (!at)
+		return -ENOMEM;
+	*at = 1;
+	canary = at;
+	return 0;
+}
+
+/* File chunks */
+
+void percpu_content_attach(struct percpu_chunk *chunk)
+{
+	struct percpu_arena *arena = chunk->arena;
+	uintptr_t offset = chunk->base - arena->base;
+
+	chunk->overlay = arena->base + arena->cpus * ALLOD_PERCPU_STRIDE + offset;
+	chunk->image_epoch = arena->epoch;
+	chunk->image = arena->epoch == percpu_epoch() ? arena->image + offset : NULL;
+}
+
+int percpu_content_map_own(struct percpu_chunk *chunk, size_t bytes)
+{
+	const struct allod_percpu_pool *pool = chunk->pool;
+	int fd = os_file_make("allod-percpu", bytes);
+	int error = fd < 0 ? fd : 0;
+
+	if (error)
+		return error;
+	chunk->image = os_file_map_shared(fd, bytes);
+	error = chunk->image ? os_hide_from_fork(chunk->image, bytes) : -ENOMEM;
+	for (unsigned i = 0; !error && i < pool->cpus; i++)
+		error = os_file_map_private(fd, (void *)(chunk->base + i * pool->stride), bytes);
+	os_file_close(fd);
+	if (error && chunk->image)
+		os_unmap(chunk->image, bytes);
+	chunk->image_epoch = percpu_epoch();
+	chunk->overlay = chunk->base + pool->cpus * pool->stride;
+	return error;
+}
+
+void percpu_content_unmap_own(struct percpu_chunk *chunk)
+{
+	if (chunk->is_file && chunk->image && chunk->image_epoch == percpu_epoch())
+		os_unmap(chunk->image, (size_t)chunk->blocks << BLOCK_SHIFT);
+}
+
+bool percpu_content_is_frozen(const struct percpu_chunk *chunk)
+{
+	return chunk->is_file && (!chunk->image || chunk->image_epoch != percpu_epoch());
+}
+
+bool percpu_content_is_fresh_zero(const struct percpu_chunk *chunk)
+{
+	return !percpu_content_is_frozen(chunk);
+}
+
+uint8_t *percpu_content_image(const struct percpu_chunk *chunk, uint32_t bit)
+{
+	if (!chunk->is_file || percpu_content_is_frozen(chunk))
+		return NULL;
+	return chunk->image + ((size_t)bit << GRANULE_SHIFT);
+}
+
+/* Which blocks have memory */
+
+static uint32_t row_words(const struct percpu_chunk *chunk)
+{
+	return (chunk->blocks + 63) / 64;
+}
+
+size_t percpu_content_known_bytes(const struct percpu_chunk *chunk)
+{
+	return (size_t)chunk->known_rows * row_words(chunk) * sizeof(uint64_t);
+}
+
+/* The row of an active processor, or NULL when there is no memory for it. */
+static uint64_t *known_row(struct percpu_chunk *chunk, uint32_t row)
+{
+	size_t old_bytes = percpu_content_known_bytes(chunk);
+	uint32_t rows = row < 2 ? 2 : row * 2;
+	uint64_t *grown;
+
+	if (row >= chunk->known_rows) {
+		grown = percpu_meta_alloc((size_t)rows * row_words(chunk) * sizeof(*grown));
+		if (!grown)
+			return NULL;
+		if (old_bytes)
+			memcpy(grown, chunk->known, old_bytes);
+		percpu_meta_free(chunk->known, old_bytes);
+		chunk->known = grown;
+		chunk->known_rows = rows;
+	}
+	return chunk->known + (size_t)row * row_words(chunk);
+}
+
+static bool row_has(const uint64_t *row, uint32_t block)
+{
+	return row[block / 64] >> block % 64 & 1;
+}
+
+/* One processor's view of a chunk while its elements are written. */
+struct view {
+	struct percpu_chunk *chunk;
+	uint64_t *row;
+	unsigned cpu;
+	uint32_t asked; /* the window of blocks that the kernel was asked about, from 1 */
+	bool is_blind;  /* the kernel does not tell */
+};
+
+static void view_ask(struct view *v, uint32_t block)
+{
+	uint32_t per = (uint32_t)(os_facts()->page_bytes >> BLOCK_SHIFT);
+	uint32_t first = block & ~(uint32_t)(WINDOW_BLOCKS - 1);
+	uint32_t count = v->chunk->blocks - first;
+	uint8_t pages[WINDOW_BLOCKS];
+
+	count = count < WINDOW_BLOCKS ? count : WINDOW_BLOCKS;
+	v->asked = first + 1;
+	v->is_blind = os_pages(chunk_place(v->chunk, v->cpu, first * BLOCK_BITS),
+			      (count + per - 1) / per, pages) != 0;
+	for (uint32_t i = 0; i < count && !v->is_blind; i++) {
+		if (pages[i / per] == OS_PAGE_OWN)
+			v->row[(first + i) / 64] |= 1ull << (first + i) % 64;
+	}
+}
+
+/* Whether the block has memory on this processor, as far as can be told without touching it. */
+static bool view_has(struct view *v, uint32_t block)
+{
+	if (!v->row)
+		return true;
+	if (row_has(v->row, block))
+		return true;
+	if (v->asked != (block & ~(uint32_t)(WINDOW_BLOCKS - 1)) + 1)
+		view_ask(v, block);
+	return row_has(v->row, block) || v->is_blind;
+}
+
+/* The part of the content that belongs at `at` of an element, for `len` bytes. */
+static void part_write(uint8_t *dst, struct content content, size_t at, size_t len)
+{
+	size_t have = at < content.len ? content.len - at : 0;
+
+	have = have < len ? have : len;
+	if (have)
+		memcpy(dst, (const uint8_t *)content.bytes + at, have);
+	memset(dst + have, 0, len - have);
+}
+
+static bool part_equals(const uint8_t *have, struct content content, size_t at, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		size_t from = at + i;
+		uint8_t want = from < content.len ? ((const uint8_t *)content.bytes)[from] : 0;
+		if (have[i] != want)
+			return false;
+	}
+	return true;
+}
+
+/* Writes to each block of the run that has memory; where that is not known, if it differs. */
+static void view_restore(struct view *v, uint32_t start, uint32_t bits, struct content content)
+{
+	uint32_t end = start + bits;
+
+	for (uint32_t at = start; at < end;) {
+		uint32_t block = at / BLOCK_BITS;
+		uint32_t stop = end < (block + 1) * BLOCK_BITS ? end : (block + 1) * BLOCK_BITS;
+		uint8_t *place = chunk_place(v->chunk, v->cpu, at);
+		size_t offset = (size_t)(at - start) << GRANULE_SHIFT;
+		size_t len = (size_t)(stop - at) << GRANULE_SHIFT;
+
+		if (view_has(v, block) &&
+			((v->row && row_has(v->row, block)) ||
+				!part_equals(place, content, offset, len)))
+			part_write(place, content, offset, len);
+		at = stop;
+	}
+}
+
+static void restore(struct percpu_chunk *chunk, uint32_t start, uint32_t bits,
+	struct content content)
+{
+	struct cpu_walk walk = { 0 };
+	struct view v = { .chunk = chunk };
+	uint32_t row;
+
+	while (percpu_cpu_walk_next(&walk, chunk->pool, &v.cpu, &row)) {
+		v.row = known_row(chunk, row);
+		v.asked = 0;
+		view_restore(&v, start, bits, content);
+	}
+}
+
+/* The content goes where the image does not have it. */
+static void overlay_put(struct percpu_chunk *chunk, uint32_t start, uint32_t bits,
+	struct content content)
+{
+	struct cpu_walk walk = { 0 };
+	size_t bytes = (size_t)bits << GRANULE_SHIFT;
+	unsigned cpu;
+	uint32_t row;
+
+	part_write((uint8_t *)chunk->overlay + ((size_t)start << GRANULE_SHIFT), content, 0, bytes);
+	chunk->over[start / 64] |= 1ull << start % 64;
+	chunk->pool->has_overlays = true;
+	while (percpu_cpu_walk_next(&walk, chunk->pool, &cpu, &row)) {
+		uint64_t *known = known_row(chunk, row);
+		part_write(chunk_place(chunk, cpu, start), content, 0, bytes);
+		for (uint32_t i = start / BLOCK_BITS; known && i <= (start + bits - 1) / BLOCK_BITS;
+			i++)
+			known[i / 64] |= 1ull << i % 64;
+	}
+}
+
+/* An anonymous chunk has no image but zero: the content is written to every processor. */
+static void write_everywhere(struct percpu_chunk *chunk, uint32_t start, uint32_t bits,
+	struct content content)
+{
+	for (unsigned cpu = 0; cpu < chunk->pool->cpus; cpu++)
+		part_write(chunk_place(chunk, cpu, start), content, 0,
+			(size_t)bits << GRANULE_SHIFT);
+}
+
+int percpu_content_put(struct percpu_chunk *chunk, uint32_t start, uint32_t bits,
+	struct content content)
+{
+	const uint8_t *image = percpu_content_image(chunk, start);
+	size_t bytes = (size_t)bits << GRANULE_SHIFT;
+
+	if (!chunk->is_file && content.len)
+		write_everywhere(chunk, start, bits, content);
+	else if (!chunk->is_file || (image && part_equals(image, content, 0, bytes)))
+		restore(chunk, start, bits, content);
+	else
+		overlay_put(chunk, start, bits, content);
+	return 0;
+}
+
+/* One processor's part of percpu_content_zero_many(): elements of anonymous chunks. */
+static void zero_on(unsigned cpu, uint32_t row, const uintptr_t *elements, uint32_t count)
+{
+	struct view v = { .cpu = cpu };
+
+	for (uint32_t i = 0; i < count; i++) {
+		struct percpu_chunk *chunk = chunk_of(elements[i]);
+		uint32_t start = (uint32_t)((elements[i] - chunk->base) >> GRANULE_SHIFT);
+
+		if (chunk != v.chunk) {
+			v.chunk = chunk;
+			v.row = known_row(chunk, row);
+			v.asked = 0;
+		}
+		view_restore(&v, start, chunk_end_of(chunk, start) + 1 - start,
+			(struct content){ NULL, 0 });
+	}
+}
+
+int percpu_content_zero_many(const uintptr_t *elements, uint32_t count)
+{
+	struct allod_percpu_pool *pool = chunk_of(elements[0])->pool;
+	struct cpu_walk walk = { 0 };
+	unsigned cpu;
+	uint32_t row;
+
+	percpu_pool_lock(pool);
+	while (percpu_cpu_walk_next(&walk, pool, &cpu, &row))
+		zero_on(cpu, row, elements, count);
+	percpu_pool_unlock(pool);
+	return 0;
+}
+
+/* Poison */
+
+static uint8_t poison_byte(uintptr_t poison, uint32_t bit, size_t at)
+{
+	size_t offset = ((size_t)bit << GRANULE_SHIFT) + at;
+
+	return (uint8_t)(poison >> offset % sizeof(poison) * 8);
+}
+
+static void poison_write(uint8_t *dst, uintptr_t poison, uint32_t bit, size_t bytes)
+{
+	for (size_t i = 0; i < bytes; i++)
+		dst[i] = poison_byte(poison, bit, i);
+}
+
+void percpu_content_poison(struct percpu_chunk *chunk, uint32_t start, uint32_t bits)
+{
+	uintptr_t poison = chunk->pool->options.poison;
+	struct cpu_walk walk = { 0 };
+	struct view v = { .chunk = chunk };
+	uint32_t row;
+
+	while (percpu_cpu_walk_next(&walk, chunk->pool, &v.cpu, &row)) {
+		v.row = known_row(chunk, row);
+		v.asked = 0;
+		for (uint32_t at = start; v.row && at < start + bits; at++) {
+			if (view_has(&v, at / BLOCK_BITS) && !v.is_blind)
+				poison_write(chunk_place(chunk, v.cpu, at), poison, at,
+					ALLOD_PERCPU_GRANULE);
+		}
+	}
+}
+
+/* Poison, or what a page without memory had when the element was freed. */
+static bool granule_is_poison(const struct percpu_chunk *chunk, unsigned cpu, uint32_t bit)
+{
+	const uint8_t *image = percpu_content_image(chunk, bit);
+	const uint8_t *have = chunk_place(chunk, cpu, bit);
+	bool is_poison = true;
+	bool is_image = true;
+
+	for (size_t i = 0; i < ALLOD_PERCPU_GRANULE; i++) {
+		is_poison &= have[i] == poison_byte(chunk->pool->options.poison, bit, i);
+		is_image &= have[i] == (image ? image[i] : 0);
+	}
+	return is_poison || is_image;
+}
+
+bool percpu_content_is_poison(struct percpu_chunk *chunk, uint32_t start, uint32_t bits)
+{
+	struct cpu_walk walk = { 0 };
+	struct view v = { .chunk = chunk };
+	uint32_t row;
+
+	if (percpu_content_is_frozen(chunk))
+		return true;
+	while (percpu_cpu_walk_next(&walk, chunk->pool, &v.cpu, &row)) {
+		v.row = known_row(chunk, row);
+		v.asked = 0;
+		for (uint32_t at = start; v.row && at < start + bits; at++) {
+			if (view_has(&v, at / BLOCK_BITS) && !v.is_blind &&
+				!granule_is_poison(chunk, v.cpu, at))
+				return false;
+		}
+	}
+	return true;
+}
+
+/* Activation */
+
+int percpu_content_activate(struct percpu_chunk *chunk, unsigned cpu)
+{
+	uint32_t at = 0;
+
+	if (!chunk->is_file || cpu >= chunk->pool->cpus)
+		return 0;
+	while ((at = bits_next_set(chunk->over, at, chunk->bits)) < chunk->bits) {
+		uint32_t end = chunk_end_of(chunk, at) + 1;
+		memcpy(chunk_place(chunk, cpu, at),
+			(uint8_t *)chunk->overlay + ((size_t)at << GRANULE_SHIFT),
+			(size_t)(end - at) << GRANULE_SHIFT);
+		at = end;
+	}
+	return 0;
+}
+
+/* Giving back */
+
+enum { RANGES_MOST = 128 };
+
+struct ranges {
+	struct os_range range[RANGES_MOST];
+	size_t count;
+	int error;
+};
+
+static void ranges_flush(struct ranges *r)
+{
+	int error = r->count ? os_decommit_many(r->range, r->count) : 0;
+
+	r->error = r->error ? r->error : error;
+	r->count = 0;
+}
+
+/* The run of blocks, on each processor that may have memory there. */
+static void ranges_add(struct ranges *r, const struct percpu_chunk *chunk, uint32_t first,
+	uint32_t count)
+{
+	struct cpu_walk walk = { 0 };
+	unsigned cpu;
+	uint32_t row;
+
+	while (percpu_cpu_walk_next(&walk, chunk->pool, &cpu, &row)) {
+		if (r->count == RANGES_MOST)
+			ranges_flush(r);
+		r->range[r->count++] = (struct os_range){
+			chunk_place(chunk, cpu, first * BLOCK_BITS),
+			(size_t)count << BLOCK_SHIFT,
+		};
+	}
+}
+
+/* Whether the blocks of the page are free, and one of them may have memory. */
+static bool page_is_idle(const struct percpu_chunk *chunk, uint32_t first, uint32_t per)
+{
+	bool has_memory = false;
+
+	for (uint32_t i = first; i < first + per; i++) {
+		if (i >= chunk->blocks || chunk->block[i].left != BLOCK_BITS)
+			return false;
+		has_memory |= chunk->block[i].fresh != 0;
+	}
+	return has_memory;
+}
+
+static void blocks_freshen(struct percpu_chunk *chunk, uint32_t first, uint32_t count)
+{
+	for (uint32_t i = first; i < first + count; i++) {
+		if (!chunk->block[i].fresh)
+			continue;
+		chunk->block[i].fresh = 0;
+		chunk->idle_blocks--;
+		chunk->pool->idle_blocks--;
+		chunk->pool->dirty_blocks--;
+		for (uint32_t row = 0; row < chunk->known_rows; row++)
+			chunk->known[row * row_words(chunk) + i / 64] &= ~(1ull << i % 64);
+		if (chunk->tag)
+			chunk->tag[i] = 0;
+	}
+	if (chunk->is_file)
+		os_file_discard(percpu_content_image(chunk, first * BLOCK_BITS),
+			(size_t)count << BLOCK_SHIFT);
+}
+
+static size_t chunk_shrink(struct percpu_chunk *chunk)
+{
+	uint32_t per = (uint32_t)(os_facts()->page_bytes >> BLOCK_SHIFT);
+	size_t blocks = 0;
+
+	for (uint32_t i = 0; i < chunk->blocks;) {
+		uint32_t run = 0;
+		struct ranges r = { .count = 0 };
+
+		while (page_is_idle(chunk, i + run, per))
+			run += per;
+		if (run) {
+			ranges_add(&r, chunk, i, run);
+			ranges_flush(&r);
+			if (!r.error)
+				blocks_freshen(chunk, i, run);
+			blocks += r.error ? 0 : run;
+		}
+		i += run ? run : per;
+	}
+	return blocks << BLOCK_SHIFT;
+}
+
+size_t percpu_content_shrink(struct allod_percpu_pool *pool)
+{
+	size_t bytes = 0;
+	int is_alone = -1;
+
+	if (pool->options.init_cpu)
+		return 0;
+	for (struct percpu_chunk *c = pool->chunks; c; c = c->next_of_pool) {
+		if (!c->idle_blocks || percpu_content_is_frozen(c))
+			continue;
+		/* A child may go on reading pages of the file. */
+		if (c->is_file && is_alone < 0)
+			is_alone = os_page_is_exclusive(canary);
+		if (!c->is_file || is_alone)
+			bytes += chunk_shrink(c);
+	}
+	return bytes;
+}
+
+bool percpu_content_revert(struct percpu_chunk *chunk)
+{
+	size_t bytes = (size_t)chunk->blocks << BLOCK_SHIFT;
+	struct ranges r = { .count = 0 };
+
+	ranges_add(&r, chunk, 0, chunk->blocks);
+	ranges_flush(&r);
+	if (r.error)
+		return false;
+	if (!chunk->is_file || percpu_content_is_frozen(chunk))
+		return true;
+	if (!os_page_is_exclusive(canary))
+		return false;
+	return os_file_discard(chunk->image, bytes) == 0;
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Elements at hand in each thread, so that the usual call takes no lock. For the percpu layer only.
+ *
+ * A cache has bins, each for elements of one pool, size and alignment. What is in a bin is not
+ * free in its chunk (`alloc`, `end`) and not live (`live`). Of the `count` elements of a bin the
+ * first `clean` are zero on every processor.
+ *
+ * A bin belongs to its thread. That of another process (a cache's epoch differs) holds nothing: a
+ * child's pools take for free whatever is not live.
+ */
+#pragma once
+
+#include "percpu/percpu.h"
+
+enum {
+	CACHE_BINS = 16,
+	BIN_ELEMENTS = 64,
+	BIN_BATCH = 32,
+	/* Larger elements are not kept at hand. */
+	BIN_GRANULES = 256,
+	/* Frees that find their bin taken by others, until they get it. */
+	BIN_MISSES = 8,
+};
+
+struct percpu_bin {
+	uint64_t key; /* pool's serial, size, alignment; 0: unused */
+	uint32_t count;
+	uint32_t clean;
+	uint32_t batch; /* of the next refill */
+	uint32_t misses;
+	struct allod_percpu_pool *pool;
+	_Atomic(uint64_t) allocs; /* written by the owner alone */
+	_Atomic(uint64_t) frees;
+	uintptr_t element[BIN_ELEMENTS];
+};
+
+struct percpu_cache {
+	uint32_t epoch;
+	_Atomic(uint32_t) is_used;
+	struct percpu_cache *next; /* const once listed */
+	struct percpu_bin bin[CACHE_BINS];
+};
+
+extern __thread struct percpu_cache *percpu_cache_self;
+
+/* Key of a bin: `align_log` in granules. */
+static inline uint64_t bin_key(uint64_t serial, uint32_t bits, unsigned align_log)
+{
+	return serial << 16 | bits << 4 | align_log;
+}
+
+static inline struct percpu_bin *bin_of(struct percpu_cache *cache, uint64_t key)
+{
+	return &cache->bin[(key * 0x9e3779b97f4a7c15ull) >> 60];
+}
+
+/* The alignment (log, in granules) that elements of a size have unasked. */
+static inline unsigned bits_align_log(uint32_t bits)
+{
+	unsigned log = (unsigned)__builtin_ctz(bits);
+	return log < 4 ? log : 4;
+}
+
+void percpu_cache_start(void);
+/* The thread's cache, made if need be; NULL when there is no memory. */
+struct percpu_cache *percpu_cache_get(void);
+/* Makes room in a full bin. */
+void percpu_bin_drain(struct percpu_bin *bin, uint32_t count);
+/* Empties a bin for another key; its pool may be gone. */
+void percpu_bin_evict(struct percpu_bin *bin, uint64_t key, struct allod_percpu_pool *pool);
+/* Empties the calling thread's bins of a pool, so that statistics and trimming see all. */
+void percpu_cache_flush(struct allod_percpu_pool *pool);
+/* What the bins of all threads count for a pool. */
+void percpu_cache_counts(const struct allod_percpu_pool *pool, uint64_t *ret_allocs,
+	uint64_t *ret_frees);
+
+/* pool side: gives elements back to their chunk. The caller holds the pool's lock. */
+void percpu_pool_give(struct allod_percpu_pool *pool, const uintptr_t *elements, uint32_t count);
+/*
+ * Takes up to `want` elements; those that are all zero come first, *ret_clean of them. 0 when no
+ * chunk has room. The caller holds the pool's lock.
+ */
+uint32_t percpu_pool_take_many(struct allod_percpu_pool *pool, bool is_file, uint32_t bits,
+	uint32_t align, uint32_t want, uintptr_t *ret, uint32_t *ret_clean);
