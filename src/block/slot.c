@@ -13,6 +13,8 @@
 enum {
 	/* A smaller tail is not given back when a block shrinks: one call costs as much as it. */
 	SHRINK_LEAST_BYTES = 64 << 10,
+	/* A block takes no more than this part of a zone beyond what it needs. */
+	PLENTY_PART = 64,
 };
 
 /* 256 KiB: with less room than this a run does as well. */
@@ -90,6 +92,32 @@ static bool wants_slot(size_t bytes, size_t room, unsigned flags)
 		(room > bytes && room >= SLOT_ROOM_LEAST_BYTES);
 }
 
+/*
+ * How many slots a block gets that needs `need`. One that fills most of its slots gets as many
+ * again, so that it may double where it is: addresses cost nothing while they are plenty.
+ */
+static size_t count_for(const struct zone *z, size_t bytes, size_t need, bool exact)
+{
+	size_t twice = exact || bytes > SIZE_MAX / 2 ? need : slots_for(z, 2 * bytes);
+
+	return twice <= z->slots / PLENTY_PART ? twice : need;
+}
+
+/* Takes slots for a block of that size; with fewer free, just as many as it needs. */
+static bool take_slots(struct slot_ref *ref, const struct block_want *want, bool may_call)
+{
+	size_t align = max_size(want->align_bytes >> ref->zone->shift, 1);
+	size_t need = slots_for(ref->zone, max_size(ref->bytes, want->reserve_bytes));
+
+	ref->count = count_for(ref->zone, ref->bytes, need, want->reserve_bytes != 0);
+	ref->pos = zone_take(ref->zone, ref->count, align, ZONE_WARM, may_call);
+	if (ref->pos == BITMAP_NONE && ref->count > need) {
+		ref->count = need;
+		ref->pos = zone_take(ref->zone, need, align, ZONE_WARM, may_call);
+	}
+	return ref->pos != BITMAP_NONE;
+}
+
 /* Makes the first pages of a block present that no earlier one has left there. */
 static void populate(const struct slot_ref *ref, size_t dirty)
 {
@@ -102,7 +130,6 @@ int slot_alloc(size_t bytes, const struct block_want *want, char **ret_base)
 	bool may_call = !(want->flags & ALLOD_PAGE_CONSTANT_TIME);
 	size_t room = max_size(bytes, want->reserve_bytes);
 	struct slot_ref ref = { .bytes = bytes };
-	size_t align;
 	size_t dirty;
 
 	if (!wants_slot(bytes, room, want->flags))
@@ -110,10 +137,7 @@ int slot_alloc(size_t bytes, const struct block_want *want, char **ret_base)
 	ref.zone = zone_get(class_for(room, want->flags), may_call);
 	if (!ref.zone)
 		return -ENOTSUP;
-	ref.count = slots_for(ref.zone, room);
-	align = max_size(want->align_bytes >> ref.zone->shift, 1);
-	ref.pos = zone_take(ref.zone, ref.count, align, ZONE_WARM, may_call);
-	if (ref.pos == BITMAP_NONE)
+	if (!take_slots(&ref, want, may_call))
 		return -ENOTSUP;
 	ref.head = slot_head(want->flags,
 		want->reserve_bytes > bytes || want->flags & ALLOD_PAGE_SWAPPABLE ? ref.count : 0,

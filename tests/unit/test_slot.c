@@ -139,7 +139,7 @@ TEST(grow_over_slots)
 	char *q;
 
 	slot_start();
-	p = slot_take(GIB, 0, 0);
+	p = slot_take(GIB, GIB, 0);
 	slot_stamp(p, 16 * MIB, 5);
 	ref = slot_ref_of(p);
 	CHECK_EQ(slot_resize(&ref, 3 * GIB, 0), 0);

@@ -15,7 +15,7 @@ TEST(outgrow)
 	char *q;
 
 	slot_start();
-	p = slot_take(GIB, 0, 0);
+	p = slot_take(GIB, GIB, 0);
 	q = slot_take(40 * MIB, 0, 0);
 	CHECK(q == p + GIB);
 	slot_stamp(p, 64 * MIB, 1);
@@ -55,7 +55,7 @@ TEST(outgrow_small_class)
 	ref = slot_ref_of(moved);
 	CHECK_EQ(slot_resize(&ref, GIB, 0), 0);
 	slot_stamp(moved, 128 * MIB, 4);
-	(void)slot_take(GIB, 0, 0);
+	(void)slot_take(GIB, GIB, 0);
 	/* In two pieces now, which move one by one. */
 	ref = slot_ref_of(moved);
 	CHECK_EQ(slot_outgrow(&ref, 2 * GIB, 2 * GIB, 0, &moved), 0);
@@ -250,7 +250,7 @@ TEST(outgrow_refused)
 
 	for (unsigned nth = 1; nth <= 2; nth++) {
 		slot_start();
-		p = slot_take(2 * GIB, 0, ALLOD_PAGE_NO_COMMIT);
+		p = slot_take(2 * GIB, 2 * GIB, ALLOD_PAGE_NO_COMMIT);
 		(void)slot_take(40 * MIB, 0, 0);
 		slot_stamp(p, MIB, 1);
 		slot_stamp(p + GIB, MIB, 2);
@@ -298,7 +298,7 @@ TEST(gap_is_closed)
 	size_t lost;
 
 	slot_start();
-	p = slot_take(GIB, 0, 0);
+	p = slot_take(GIB, GIB, 0);
 	(void)slot_take(40 * MIB, 0, 0);
 	free_slot = slot_take(40 * MIB, 0, 0);
 	ref = slot_ref_of(p);
