@@ -5,4 +5,5 @@
  */
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 #define ALLOD_PERCPU_INLINE_ __attribute__((visibility("default")))
+#include <allod/counter.h>
 #include <allod/percpu-ops.h>
