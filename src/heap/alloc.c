@@ -22,10 +22,10 @@ static bool current_refill(struct heap *heap, struct slab *slab, bool *ret_fresh
 		*ret_fresh = slab_carve(slab);
 		if (*ret_fresh)
 			break;
-		a_store_rlx(&slab->owner, NULL);
+		a_store_rlx(&slab->owner, 0);
 		if (remote_open_full(slab))
 			return false;
-		a_store_rlx(&slab->owner, heap);
+		heap_keep(heap, slab);
 	}
 	return true;
 }
@@ -52,6 +52,7 @@ struct slab *heap_current_replace(struct heap *heap, unsigned class, bool brief)
 	if (slab == NULL)
 		return NULL;
 	heap->current[class] = slab;
+	heap_keep(heap, slab);
 	/* A slab of several granules that becomes empty is looked at: only one may stay. */
 	slab_set_mark(slab, class_has_bin(class) ? MARK_NEVER : 0);
 	return slab;

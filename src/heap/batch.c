@@ -78,10 +78,10 @@ static bool current_has_more(struct heap *heap, struct slab *slab)
 {
 	while (slab->free == BLOCK_END && a_load_rlx(&slab->carved) == slab->capacity &&
 		!slab_collect(slab)) {
-		a_store_rlx(&slab->owner, NULL);
+		a_store_rlx(&slab->owner, 0);
 		if (remote_open_full(slab))
 			return false;
-		a_store_rlx(&slab->owner, heap);
+		heap_keep(heap, slab);
 	}
 	return true;
 }

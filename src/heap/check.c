@@ -49,12 +49,13 @@ static uint32_t list_length(const struct slab *slab, struct seen *seen, const st
 	return count;
 }
 
+/* Whether the heap's list of the class has the slab's entry. */
 static bool is_attached(const struct heap *heap, const struct slab *slab, unsigned class)
 {
-	const struct slab *at = heap->attached[class].first;
-	while (at != NULL && at != slab)
-		at = at->next;
-	return at == slab;
+	const struct attachment *entry = a_load_rlx(&heap->attached[class].first);
+	while (entry != NULL && entry != slab->attachment)
+		entry = a_load_rlx(&entry->next);
+	return entry != NULL && a_load_rlx(&entry->slab) == slab;
 }
 
 static void check_owned(const struct slab *slab, uint64_t word, struct seen *seen, uint32_t remote)
@@ -65,17 +66,18 @@ static void check_owned(const struct slab *slab, uint64_t word, struct seen *see
 	REQUIRE(remote == word_count(word));
 	if (!heap_is_at_rest(heap))
 		return;
-	REQUIRE(a_load_rlx(&slab->owner) == heap);
+	const uintptr_t owner = a_load_rlx(&slab->owner);
+	REQUIRE(current == (owner == ((uintptr_t)heap | OWNER_KEPT)));
+	REQUIRE(current || owner == (uintptr_t)heap || owner_is_mark(owner, heap->id));
 	REQUIRE(current != is_attached(heap, slab, class));
-	REQUIRE(slab->attached == !current);
+	REQUIRE((slab->attachment == NULL) == current);
 	const uint32_t used = slab_used(slab);
 	const uint32_t local = list_length(slab, seen, slab->free);
 	const bool has_bin = current && class_has_bin(class);
 	const uint32_t binned = has_bin ? list_length(slab, seen, heap->bin[class]) : 0;
 	REQUIRE(local == slab_free_count(slab));
 	REQUIRE(used >= binned + remote);
-	/* An owner that came while another thread had its lists puts them in order later. */
-	REQUIRE(current || used > 0 || heap->recheck);
+	REQUIRE(current || used > 0);
 }
 
 static void check_slab(const struct slab *slab, uint64_t word)
@@ -99,7 +101,7 @@ static void check_slab(const struct slab *slab, uint64_t word)
 		check_owned(slab, word, &seen, remote);
 		return;
 	}
-	REQUIRE(a_load_rlx(&slab->owner) == NULL && slab->free == BLOCK_END);
+	REQUIRE(a_load_rlx(&slab->owner) == 0 && slab->free == BLOCK_END);
 	REQUIRE(word_count(word) == remote + slab->capacity - a_load_rlx(&slab->carved));
 	REQUIRE(word_count(word) < slab->capacity);
 }
@@ -131,22 +133,46 @@ static void check_record(void *record, void *arg)
 	}
 }
 
-static void check_class(const struct heap *heap, unsigned class)
+/* An entry is that of a slab of the heap and the class, or the slab was taken. */
+static void check_entry(const struct heap *heap, const struct attachment *entry, unsigned class)
+{
+	const struct slab *slab = a_load_rlx(&entry->slab);
+	const uintptr_t owner = a_load_rlx(&slab->owner);
+	if (owner != (uintptr_t)heap && !owner_is_mark(owner, heap->id))
+		return;
+	REQUIRE(slab->attachment != entry || a_load_rlx(&slab->class) == class);
+}
+
+/* Returns the granules of the entries of the class. */
+static uint32_t check_class(const struct heap *heap, unsigned class)
 {
 	const struct slab *current = heap->current[class];
 	REQUIRE(current == NULL || heap_holds(heap, current));
 	REQUIRE(heap->bin[class] == BLOCK_END || (current != NULL && class_has_bin(class)));
-	unsigned count = 0;
-	const struct slab *prev = NULL;
-	for (const struct slab *slab = heap->attached[class].first; slab; slab = slab->next) {
-		REQUIRE(slab->prev == prev && slab->attached && heap_holds(heap, slab));
-		REQUIRE(a_load_rlx(&slab->class) == class);
-		prev = slab;
-		REQUIRE(++count <= a_load_rlx(&heap->attached_granules));
+	uint32_t granules = 0;
+	const struct attachment *prev = NULL;
+	const struct attachment *entry = NULL;
+	if (heap_attached_from(heap, class) == class)
+		entry = a_load_rlx(&heap->attached[class].first);
+	for (; entry != NULL; entry = a_load_rlx(&entry->next)) {
+		REQUIRE(entry->prev == prev);
+		check_entry(heap, entry, class);
+		prev = entry;
+		granules += heap_classes[class].granules;
+		REQUIRE(granules <= a_load_rlx(&heap->attached_granules));
 	}
 	REQUIRE(heap->attached[class].last == prev);
-	REQUIRE(count <= a_load_rlx(&heap->attached_granules));
-	REQUIRE(a_load_rlx(&heap->active) || (current == NULL && count == 0));
+	REQUIRE((granules != 0) == (heap_attached_from(heap, class) == class));
+	REQUIRE(a_load_rlx(&heap->active) || (current == NULL && granules == 0));
+	return granules;
+}
+
+static void check_heap(struct heap *heap)
+{
+	uint32_t granules = 0;
+	for (unsigned class = 1; class < CLASS_COUNT; class ++)
+		granules += check_class(heap, class);
+	REQUIRE(granules == a_load_rlx(&heap->attached_granules));
 }
 
 static void check_stack(const struct stack *stack, struct links *links, const struct links *most)
@@ -171,8 +197,8 @@ void heap_check(void)
 		struct heap *heap = heap_at(id);
 		check_stack(&heap->pending, &stacked, &listed);
 		REQUIRE(heap->bin[0] == BLOCK_END);
-		for (unsigned class = 1; heap_is_at_rest(heap) && class < CLASS_COUNT; class ++)
-			check_class(heap, class);
+		if (heap_is_at_rest(heap))
+			check_heap(heap);
 	}
 	REQUIRE(listed.count == stacked.count && listed.sum == stacked.sum);
 	REQUIRE(page_check());

@@ -12,31 +12,32 @@
 #include "heap/core.h"
 
 /*
- * A slab that a thread which is no more was about to open: its heap is at rest, and not in lists.
+ * A slab that a thread which is no more had taken from the heap, which is at rest, and not opened.
  */
-static void open_seized(void *record, void *arg)
+static void open_taken(void *record, void *arg)
 {
 	const struct heap *heap = arg;
 	struct slab *slab = record;
 	const uint64_t word = a_load_rlx(&slab->word);
 	if (word_state(word) != SLAB_OWNED || word_owner(word) != heap->id ||
-		heap->current[a_load_rlx(&slab->class)] == slab)
+		a_load_rlx(&slab->owner) != 0)
 		return;
-	slab->attached = false;
+	slab->attachment = NULL;
 	slab_open(slab);
 }
 
-/* Ends what that thread began; the free blocks of the one slab that it was opening are lost. */
-static void seizing_end(struct heap *heap)
+/*
+ * Ends what that thread began; if it was already opening the slab, the free blocks of that are
+ * lost. Where the heap's own thread is inside, it may be that one which lets go of the slab: then
+ * it is lost until its last block is freed.
+ */
+static void taking_end(struct heap *heap)
 {
-	if (a_load_rlx(&heap->seized) == 0 || !heap_is_at_rest(heap))
+	if (a_load_rlx(&heap->takers) == 0)
 		return;
-	a_store_rlx(&heap->seized, 0);
-	a_store_rlx(&heap->attached_granules, 0);
-	heap->recheck = false;
-	for (unsigned class = 1; class < CLASS_COUNT; class ++)
-		heap->attached[class] = (struct slab_list){ NULL, NULL };
-	page_record_each(open_seized, heap);
+	a_store_rlx(&heap->takers, 0);
+	if (heap_is_at_rest(heap))
+		page_record_each(open_taken, heap);
 }
 
 static void fork_child(void)
@@ -46,7 +47,7 @@ static void fork_child(void)
 	const uint32_t count = heap_pool_count();
 	for (uint32_t id = 1; id <= count; id++) {
 		struct heap *heap = heap_at(id);
-		seizing_end(heap);
+		taking_end(heap);
 		if (heap == self || !heap_is_at_rest(heap) || !a_load_rlx(&heap->active))
 			continue;
 		heap_mark_inside(heap);

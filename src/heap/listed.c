@@ -77,11 +77,9 @@ static bool link_drop(struct slab *slab, uint32_t owner)
 	do {
 		if (word_state(word) != SLAB_OWNED || word_owner(word) != owner)
 			return false;
-		/*
-		 * Relaxed is enough: who sets LISTED again has the link, and publishes it by a
-		 * stack.
-		 */
-	} while (!a_cas_weak_rlx(&slab->word, &word, word & ~WORD_LISTED));
+		/* [heap.9] rel: who lists the slab next, by remote_push() or remote_open(), writes
+		 * its link after it was read here. */
+	} while (!a_cas_weak_rel(&slab->word, &word, word & ~WORD_LISTED));
 	return true;
 }
 
@@ -91,12 +89,12 @@ static bool link_drop(struct slab *slab, uint32_t owner)
  * are dropped, for put back they would come up again before those beneath. The next free there
  * lists them again.
  */
-void heap_reroute_seized(struct heap *heap)
+void heap_reroute_seized(struct heap *heap, uint32_t id)
 {
 	uint32_t index;
 	while ((index = stack_pop(&heap->pending, slab_link)) != STACK_EMPTY) {
 		struct slab *slab = page_record_at(index);
-		if (!link_drop(slab, heap->id))
+		if (!link_drop(slab, id))
 			link_reroute(slab);
 	}
 }
@@ -112,13 +110,15 @@ void slab_settle(struct slab *slab, enum remote_result result, unsigned class, u
 	}
 }
 
+/* The slab is named as the heap's from its first moment. */
 static void adopted(struct heap *heap, struct slab *slab, struct block *list, uint32_t count)
 {
+	heap_name(heap, slab);
 	slab->free = list;
-	slab->attached = false;
+	slab->attachment = NULL;
 	slab->mark = MARK_NEVER;
 	slab_set_used(slab, slab->capacity - count);
-	a_store_rlx(&slab->owner, heap);
+	a_store_rlx(&slab->owner, (uintptr_t)heap);
 }
 
 /* Adopts an open slab whose link the caller has popped; in none of the heap's lists. */

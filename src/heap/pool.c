@@ -65,6 +65,8 @@ static struct heap *heap_make(void)
 	} while (!a_cas_weak_rel(&made, &index, index + 1));
 	struct heap *heap = heap_at(index + 1);
 	heap->id = index + 1;
+	heap->fresh_attachments = heap->attachments;
+	heap->fresh_end = heap->attachments + HEAP_ATTACHMENTS;
 	heap_mark_inside(heap);
 	for (unsigned class = 0; class < CLASS_COUNT; class ++)
 		heap->bin[class] = BLOCK_END;

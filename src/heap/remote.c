@@ -35,7 +35,8 @@ enum remote_result remote_push_chain(struct slab *slab, struct block *first, str
 		next = whole ? word_freed(word) : word_with(slab, word, count, head);
 		/* [heap.1] acqrel: publishes the blocks and their links; the last push of an open
 		 * slab takes over the whole run. Pairs with remote_collect(), remote_adopt() and
-		 * remote_push(). [heap.3] acq: who reads the owner's id finds its heap. */
+		 * remote_push(). [heap.3] acq: who reads the owner's id finds its heap. [heap.9]
+		 * acq: its link is written after it was taken out of a stack. */
 	} while (!a_cas_weak_acqrel(&slab->word, &word, next));
 	if (whole)
 		return REMOTE_WHOLE;
@@ -119,7 +120,7 @@ enum remote_result remote_open(struct slab *slab, struct block *first, struct bl
 		next = whole ? word_freed(word) : word_with(slab, open, count, head);
 		/* [heap.2] acqrel: releases the owner's fields and list to remote_adopt() and to
 		 * the last remote_push(); taking the whole run acquires what remote frees
-		 * published. */
+		 * published. [heap.9] acq: the link is written after it was taken out of a stack. */
 	} while (!a_cas_weak_acqrel(&slab->word, &word, next));
 	if (whole)
 		return REMOTE_WHOLE;
@@ -176,7 +177,8 @@ uint64_t remote_unlist(struct slab *slab)
 		if (held && word_count(word) >= slab_threshold(slab))
 			return word;
 		next = word & ~WORD_LISTED;
-		/* Relaxed is enough: who goes on to take the slab acquires it by remote_adopt(). */
-	} while (!a_cas_weak_rlx(&slab->word, &word, next));
+		/* [heap.9] rel: who lists the slab next, by remote_push() or remote_open(), writes
+		 * its link after it was read here. */
+	} while (!a_cas_weak_rel(&slab->word, &word, next));
 	return next;
 }

@@ -46,14 +46,14 @@ struct slab *slab_create(struct heap *heap, unsigned class)
 	slab->capacity = config->capacity;
 	a_store_rlx(&slab->class, (uint16_t) class);
 	slab->zeroed = run.zeroed;
-	slab->attached = false;
+	slab->attachment = NULL;
 	a_store_rlx(&slab->carved, 0);
 	a_store_rlx(&slab->seen, 0);
 	a_store_rlx(&slab->holes, slab_has_holes(slab) ? UINT64_MAX >> (64 - slab->capacity) : 0);
 	a_store_rlx(&slab->granules, config->granules);
 	inner_begin(slab, config->granules);
 	remote_begin(slab, SLAB_OWNED, heap->id);
-	a_store_rlx(&slab->owner, heap);
+	heap_keep(heap, slab);
 	return slab;
 }
 
@@ -113,7 +113,7 @@ void slab_open(struct slab *slab)
 	while (last != BLOCK_END && last->next != BLOCK_END)
 		last = last->next;
 	slab->free = BLOCK_END;
-	a_store_rlx(&slab->owner, NULL);
+	a_store_rlx(&slab->owner, 0);
 	slab_settle(slab, remote_open(slab, first, last, count), class, 0);
 }
 
@@ -128,7 +128,7 @@ void slab_give_back(struct slab *slab)
 void slab_destroy(struct slab *slab)
 {
 	ASSERT(slab_used(slab) == 0);
-	a_store_rlx(&slab->owner, NULL);
+	a_store_rlx(&slab->owner, 0);
 	slab->free = BLOCK_END;
 	remote_end(slab, SLAB_OWNED);
 	slab_give_back(slab);

@@ -181,11 +181,13 @@ void heap_release(struct heap *heap)
 	/* Before it can be another's: a heap in the pool was left behind by nobody. */
 	a_store_rlx(&heap->place, 0);
 	/*
-	 * While another thread is about to take the attached slabs, it may leave them after all:
-	 * then the heap stays active with them, for who takes it from the pool or looks for idle
-	 * heaps.
+	 * While another thread is between taking a slab and opening it, that is still listed with
+	 * this heap: then it stays active in the pool, until who has it next finds that done.
 	 */
-	if (heap_open_slabs(heap)) {
+	const bool all = heap_open_slabs(heap);
+	/* [heap.7] rel: what was done to the slabs is done; pairs with seize(). */
+	a_store_rel(&heap->named, NULL);
+	if (all) {
 		a_store_rlx(&heap->active, 0);
 		/* [heap.4] seq: inactive comes before the last look; pairs with list_pending(). */
 		a_fence_seq();

@@ -40,12 +40,13 @@ const struct region_info regions[REGIONS] = {
 	[REGION_ADOPT] = { "adoption", "slab_adopt remote_adopt slab_take_available adopt_popped",
 		false },
 	[REGION_SEIZE] = { "seizing",
-		"heap_seize_idle seize seize_slabs open_all heap_reroute_seized os_barrier "
+		"heap_seize_idle seize take_marked each_attached mark take heap_reroute_seized os_barrier "
 		"os_linux_barrier",
 		false },
 	[REGION_LISTS] = { "slabs held beside",
 		"slab_attach slab_relieved slab_take_attached slab_open_attached heap_open_slabs attach "
-		"detach list_insert list_update lists_recheck spare_replace slab_drain_pending",
+		"detach entry_get entry_drop list_insert list_remove lists_clean spare_replace "
+		"slab_drain_pending",
 		false },
 	[REGION_GROW] = { "arena growth",
 		"arena_grow arena_grow_to frontier_move arena_commit_records arena_note_reach "

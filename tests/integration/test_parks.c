@@ -308,30 +308,6 @@ static void check_kept(size_t resident_before, uint64_t slabs_before)
 	CHECK(resident <= resident_most);
 }
 
-/*
- * Whether the victim is at the lists of a heap's slabs beside the current ones, its own or, when it
- * seizes, another's. While it is, nobody can take any of them, so what it keeps has no bound but
- * theirs; see "Who keeps what from whom" in docs/design/heap.md. Such victims are not measured
- * unless TEST_PARKS_STRICT is set. Where the stack cannot be followed to its end, whoever trims or
- * ends counts as one.
- */
-static bool is_at_lists(const struct victim *v)
-{
-	const uint32_t at = 1u << REGION_SEIZE | 1u << REGION_LISTS;
-	const uint32_t maybe = 1u << REGION_TRIM | 1u << REGION_EXIT;
-	const uint32_t behind = 1u << REGION_PURGE;
-	return (v->regions & at) != 0 || ((v->regions & maybe) != 0 && (v->regions & behind) == 0);
-}
-
-static void finish_those_at_lists(void)
-{
-	stage_begin("release of those that are at lists");
-	for (unsigned i = 0; i < victim_count; i++) {
-		if (!victims[i].joined && is_at_lists(&victims[i]))
-			victim_finish(&victims[i]);
-	}
-}
-
 static void finish_all(void)
 {
 	stage_begin("release of all");
@@ -364,8 +340,6 @@ _Noreturn static void round_main(void)
 	others_stop();
 	for (unsigned i = 0; i < SEIZE_TRIES; i++)
 		try_seize(i);
-	if (getenv("TEST_PARKS_STRICT") == NULL)
-		finish_those_at_lists();
 	settle();
 	check_kept(resident, slabs);
 	finish_all();

@@ -96,15 +96,6 @@ static void finish(struct victim *v)
 	CHECK_EQ(pthread_join(v->thread, NULL), 0);
 }
 
-/* See is_at_lists() in test_parks.c. */
-static void finish_those_at_lists(void)
-{
-	for (unsigned i = 0; i < VICTIMS; i++) {
-		if ((victims[i].regions & (1u << REGION_LISTS | 1u << REGION_SEIZE)) != 0)
-			finish(&victims[i]);
-	}
-}
-
 /* Every third of what each victim holds stays. */
 static void free_most(void)
 {
@@ -156,8 +147,6 @@ _Noreturn static void round_main(uint64_t random)
 	alarm(STAGE_SECONDS_MOST);
 	face_start();
 	start_all(&random);
-	if (getenv("TEST_PARKS_STRICT") == NULL)
-		finish_those_at_lists();
 	for (unsigned i = 0; i < VICTIMS; i++)
 		parked += park_phase(&victims[i]) == PARK_PARKED;
 	const uint64_t before = face_slab_bytes();

@@ -8,7 +8,7 @@
 #include "explore_memory.h"
 
 enum {
-	CELLS = 192,
+	CELLS = 256,
 	RANGES = 8,
 };
 

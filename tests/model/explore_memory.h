@@ -5,7 +5,7 @@
 #include "explore_internal.h"
 
 enum {
-	MEMORY_LOCATIONS = 192,
+	MEMORY_LOCATIONS = 256,
 	MEMORY_CANDIDATES = 24, /* stores that one operation may choose from */
 	MEMORY_SLOTS = 512,     /* of a hash table: a power of two above its entries */
 };

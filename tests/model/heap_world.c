@@ -181,6 +181,36 @@ void set_up_idle_used(void)
 	give(blocks[1]); /* no slow call: it is idle still */
 }
 
+/* The slab has been taken, and is nobody's. */
+void set_up_taken(void)
+{
+	set_up_idle();
+	look_for_idle();
+}
+
+/* As set_up_idle(), and heap 1 has a current slab of this class. */
+void set_up_idle_wanted(void)
+{
+	set_up_heaps();
+	become(1);
+	blocks[6] = get(32);
+	become(0);
+	for (int i = 0; i < 6; i++)
+		blocks[i] = get(32);
+	give(blocks[0]);
+	look_for_idle();
+}
+
+/* Idle heap 0 holds a slab with one free block beside its current one; another is full and open. */
+void set_up_two_open(void)
+{
+	set_up_heaps();
+	for (int i = 0; i < 9; i++)
+		blocks[i] = get(32);
+	give(blocks[0]);
+	look_for_idle();
+}
+
 /* Idle heap 0 holds two slabs beside its current one, both listed for remote frees. */
 void set_up_two_listed(void)
 {

@@ -38,6 +38,12 @@ void set_up_wanted_full(void);
 void set_up_idle(void);
 /* The same with two blocks free in that slab. */
 void set_up_idle_used(void);
+/* As set_up_idle(), and that slab was taken. */
+void set_up_taken(void);
+/* As set_up_idle(), and heap 1 has a current slab of this class. */
+void set_up_idle_wanted(void);
+/* As set_up_idle(), and another slab is full and nobody's. */
+void set_up_two_open(void);
 /* It is idle and holds two slabs beside its current one, both listed for remote frees. */
 void set_up_two_listed(void);
 /* As set_up_open(), with one block freed; the next heap to be made is of a new chunk. */

@@ -297,6 +297,81 @@ static void run_seize_beside_drain(int t)
 	}
 }
 
+/* Two threads look at the same time: each marks, and one of them or the owner has the slab. */
+static void run_seize_by_two(int t)
+{
+	become(t);
+	if (t == 0)
+		give(blocks[1]);
+	else
+		look_for_idle_heaps();
+}
+
+/* The same beside an owner that ends. */
+static void run_seize_by_two_beside_exit(int t)
+{
+	become(t);
+	if (t == 0)
+		thread_exits();
+	else
+		look_for_idle_heaps();
+}
+
+/* The same, and a third thread frees into the slab that is being taken, enough to list it. */
+static void run_seize_beside_exit_and_free(int t)
+{
+	become(t);
+	if (t == 0) {
+		thread_exits();
+	} else if (t == 1) {
+		look_for_idle_heaps();
+	} else {
+		give(blocks[1]);
+		give(blocks[2]);
+	}
+}
+
+/* The owner has a slab again that was taken, so that two entries lead to it. */
+static void run_take_back(int t)
+{
+	become(t);
+	if (t == 0) {
+		give(blocks[1]);
+		for (int i = 0; i < 5; i++)
+			get(32);
+		give(blocks[2]);
+		get(32);
+	} else {
+		look_for_idle_heaps();
+	}
+}
+
+/* The owner takes an open slab and lists it behind the one that it has, while that is taken. */
+static void run_seize_beside_attach(int t)
+{
+	become(t);
+	if (t == 0) {
+		give(blocks[4]);
+		give(blocks[1]);
+	} else {
+		look_for_idle_heaps();
+	}
+}
+
+/* The slab goes to another heap, which lists it beside its own, while its entry is still here. */
+static void run_seize_and_keep(int t)
+{
+	become(t);
+	if (t == 0) {
+		get(32);
+		get(32);
+		give(blocks[1]);
+	} else {
+		look_for_idle_heaps();
+		give(blocks[2]);
+	}
+}
+
 /* A third thread frees into the slab that changes hands. */
 static void run_seize_beside_both(int t)
 {
@@ -334,7 +409,13 @@ static const struct explore_scenario scenarios[] = {
 	HEAP_SCENARIO(run_seize_beside_last_free, 2, set_up_idle),
 	HEAP_SCENARIO(run_seize_beside_exit, 2, set_up_idle),
 	HEAP_SCENARIO(run_seize_beside_drain, 2, set_up_two_listed),
+	HEAP_SCENARIO(run_seize_beside_attach, 2, set_up_two_open),
+	HEAP_SCENARIO(run_seize_and_keep, 2, set_up_idle_wanted),
+	HEAP_SCENARIO(run_take_back, 2, set_up_taken),
 	HEAP_SCENARIO(run_seize_beside_both, 3, set_up_idle),
+	HEAP_SCENARIO(run_seize_beside_exit_and_free, 3, set_up_idle),
+	HEAP_SCENARIO(run_seize_by_two, 3, set_up_idle),
+	HEAP_SCENARIO(run_seize_by_two_beside_exit, 3, set_up_idle),
 	HEAP_SCENARIO(run_exit_three, 3, set_up_full),
 	HEAP_SCENARIO(run_open, 3, set_up_open),
 	HEAP_SCENARIO(run_free_both_beside_owner, 3, set_up_full),
@@ -372,15 +453,16 @@ TEST_TIMEOUT(random_schedules, 60)
 TEST_TIMEOUT(every_order_is_needed, 60)
 {
 	/*
-	 * Not noticed, and why. The start of the process: no scenario is about it. A chunk
-	 * and the lists that a seizing thread takes over: what is handed on are plain fields, which
-	 * the explorer is not told of. heap_touch(): shows only if the owner is interrupted in one
-	 * slab, goes on to the next and is interrupted again, deeper than the limits reach.
+	 * Not noticed, and why. The start of the process: no scenario is about it. A chunk: what is
+	 * handed on are plain fields, which the explorer is not told of. heap_name() and
+	 * heap_release(): shows only if the owner is interrupted in one slab, goes on to the next
+	 * and is interrupted again, deeper than the limits reach. remote_unlist(): as
+	 * link_drop(), which is noticed, and deeper too.
 	 */
 	static const char *const unnoticed[] = { "heap_init:a_load_acq>rlx",
 		"heap_at:a_load_acq>rlx", "chunk_ready:a_cas_strong_rel>rlx",
-		"seize:a_cas_strong_acq>rlx", "seize:a_load_acq>rlx", "lists_leave:a_store_rel>rlx",
-		"heap_touch:a_store_rel>rlx", NULL };
+		"heap_name:a_store_rel>rlx", "heap_release:a_store_rel>rlx",
+		"remote_unlist:a_cas_weak_rel>rlx", NULL };
 	struct suite few = suite;
 
 	few.limits.executions = 150;

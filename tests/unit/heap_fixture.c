@@ -44,8 +44,10 @@ size_t fixture_granules(void)
 {
 	struct page_stats page;
 	page_stats(&page);
-	const size_t chunks = (heap_pool_count() + HEAPS_PER_GRANULE - 1) / HEAPS_PER_GRANULE;
-	return ((page.used_bytes - page.lost_bytes) >> PAGE_GRANULE_SHIFT) - chunks;
+	size_t own = (heap_pool_count() + HEAPS_PER_GRANULE - 1) / HEAPS_PER_GRANULE;
+	for (uint32_t id = 1; id <= heap_pool_count(); id++)
+		own += heap_at(id)->attachment_granules;
+	return ((page.used_bytes - page.lost_bytes) >> PAGE_GRANULE_SHIFT) - own;
 }
 
 void fixture_check_empty(void)

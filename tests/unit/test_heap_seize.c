@@ -99,16 +99,27 @@ static void finish(void)
 	fixture_check_empty();
 }
 
+/* How many of the idle thread's slabs are its heap's, marked or not. */
+static size_t slabs_held(void)
+{
+	size_t count = 0;
+	for (size_t i = 0; i < SLABS; i++) {
+		const uintptr_t owner = a_load_rlx(&idle_slab(i)->owner);
+		count += owner == (uintptr_t)idle_heap || owner_is_mark(owner, idle_heap->id);
+	}
+	return count;
+}
+
 TEST(an_idle_heap_is_taken_from)
 {
 	start();
+	CHECK_EQ(slabs_held(), SLABS);
 	mock_clock_advance(IDLE_NS);
 	need_memory();
-	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), 0);
-	for (size_t i = 0; i < SLABS; i++) {
-		CHECK(a_load_rlx(&idle_slab(i)->owner) != idle_heap);
-		CHECK(!idle_slab(i)->attached);
-	}
+	CHECK_EQ(slabs_held(), 0);
+	CHECK_EQ(a_load_rlx(&idle_heap->takers), 0);
+	for (size_t i = 0; i < SLABS; i++)
+		CHECK(idle_slab(i)->attachment == NULL);
 	/* From here on it is one of those slabs that serves. */
 	CHECK(fixture_slab(blocks[blocks_used - 1]) != fixture_slab(blocks[0]));
 	CHECK_EQ(fixture_granules(), SLABS + 3);
@@ -119,16 +130,51 @@ TEST(an_idle_heap_is_taken_from)
 	finish();
 }
 
-/* As fork() finds it when it stops a thread in the middle of taking. */
+/* Looks again and again: nothing is left to take, and no barrier is asked for. */
+TEST(a_heap_that_has_nothing_left_costs_no_barrier)
+{
+	start();
+	mock_clock_advance(IDLE_NS);
+	need_memory();
+	CHECK_EQ(slabs_held(), 0);
+	const unsigned barriers = mock_count(OS_CALL_BARRIER);
+	for (size_t i = 0; i < 2 * SLABS; i++) {
+		mock_clock_advance(IDLE_NS);
+		need_memory();
+	}
+	CHECK_EQ(mock_count(OS_CALL_BARRIER), barriers);
+	finish();
+}
+
+static void exhaust(void *arg)
+{
+	(void)arg;
+	need_memory();
+}
+
+TEST(entries_of_slabs_that_were_taken_are_dropped)
+{
+	start();
+	mock_clock_advance(IDLE_NS);
+	need_memory();
+	CHECK_EQ(slabs_held(), 0);
+	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), SLABS);
+	peer_run(&peer, exhaust, NULL);
+	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), 0);
+	heap_check();
+	finish();
+}
+
+/* As fork() finds it when it stops threads in the middle of taking. */
 TEST(a_child_ends_the_taking_that_a_fork_cut_off)
 {
 	start();
-	a_store_rlx(&idle_heap->seized, 1);
+	a_store_rlx(&idle_heap->takers, SLABS);
 	for (size_t i = 0; i < SLABS; i++)
-		a_store_rlx(&idle_slab(i)->owner, NULL);
+		a_store_rlx(&idle_slab(i)->owner, 0);
 	const pid_t child = fork();
 	if (child == 0) {
-		CHECK_EQ(a_load_rlx(&idle_heap->seized), 0);
+		CHECK_EQ(a_load_rlx(&idle_heap->takers), 0);
 		for (size_t i = 0; i < SLABS; i++)
 			CHECK_EQ(fixture_state(idle_slab(i)), SLAB_OPEN);
 		heap_check();
@@ -144,9 +190,9 @@ TEST(a_child_ends_the_taking_that_a_fork_cut_off)
 	int status;
 	CHECK_EQ(waitpid(child, &status, 0), child);
 	CHECK_EQ(status, 0);
-	a_store_rlx(&idle_heap->seized, 0);
+	a_store_rlx(&idle_heap->takers, 0);
 	for (size_t i = 0; i < SLABS; i++)
-		a_store_rlx(&idle_slab(i)->owner, idle_heap);
+		a_store_rlx(&idle_slab(i)->owner, (uintptr_t)idle_heap);
 	finish();
 }
 
@@ -174,71 +220,78 @@ TEST(a_heap_that_works_is_not_taken_from)
 		mock_clock_advance(IDLE_NS);
 		peer_run(&peer, work_a_little, NULL);
 		need_memory();
-		CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), SLABS);
+		CHECK_EQ(slabs_held(), SLABS);
 	}
 	mock_clock_advance(IDLE_NS);
 	need_memory();
-	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), 0);
+	CHECK_EQ(slabs_held(), 0);
 	finish();
-}
-
-static void check_nothing_taken(void)
-{
-	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), SLABS);
-	for (size_t i = 0; i < SLABS; i++) {
-		CHECK_EQ(a_load_rlx(&idle_slab(i)->owner), idle_heap);
-		CHECK(idle_slab(i)->attached);
-	}
-	CHECK_EQ(a_load_rlx(&idle_heap->seized), 0);
-	heap_check();
 }
 
 TEST(without_the_barrier_nothing_is_taken)
 {
 	start();
 	const unsigned barriers = mock_count(OS_CALL_BARRIER);
-	mock_fail_all_after(OS_CALL_BARRIER, 0);
+	mock_fail(OS_CALL_BARRIER, 1, EPERM);
 	mock_clock_advance(IDLE_NS);
 	need_memory();
 	CHECK_EQ(mock_count(OS_CALL_BARRIER), barriers + 1);
-	check_nothing_taken();
-	finish();
-}
-
-TEST(when_the_second_barrier_fails_all_is_put_back)
-{
-	start();
-	const unsigned barriers = mock_count(OS_CALL_BARRIER);
-	mock_fail(OS_CALL_BARRIER, 2, EPERM);
-	mock_clock_advance(IDLE_NS);
-	need_memory();
-	CHECK_EQ(mock_count(OS_CALL_BARRIER), barriers + 2);
-	check_nothing_taken();
+	for (size_t i = 0; i < SLABS; i++)
+		CHECK_EQ(a_load_rlx(&idle_slab(i)->owner), (uintptr_t)idle_heap);
+	heap_check();
 	/* And the next look succeeds. */
 	mock_clock_advance(IDLE_NS);
 	need_memory();
-	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), 0);
+	CHECK_EQ(slabs_held(), 0);
 	finish();
 }
 
-/* Stops inside the lists, at a point that takes a few instructions otherwise. */
-static void stop_in_lists(void *arg)
+/* As a taker leaves them that is stopped for ever before it has claimed any. */
+static void mark_all(void)
 {
-	a_store_rlx(&fixture_heap()->listing, arg != NULL);
+	for (size_t i = 0; i < SLABS; i++)
+		a_store_rlx(&idle_slab(i)->owner, owner_mark(idle_heap->id, 1 << 20));
+	heap_check();
 }
 
-TEST(a_thread_inside_its_lists_keeps_them)
+TEST(what_a_taker_marked_the_next_one_takes)
 {
-	static char yes;
 	start();
-	peer_run(&peer, stop_in_lists, &yes);
+	mark_all();
 	mock_clock_advance(IDLE_NS);
 	need_memory();
-	check_nothing_taken();
-	peer_run(&peer, stop_in_lists, NULL);
-	mock_clock_advance(IDLE_NS);
-	need_memory();
-	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), 0);
+	CHECK_EQ(slabs_held(), 0);
+	finish();
+}
+
+static void free_one(void *arg)
+{
+	heap_free(*(void **)arg);
+	*(void **)arg = NULL;
+}
+
+TEST(a_free_takes_a_mark_back)
+{
+	start();
+	mark_all();
+	struct slab *slab = idle_slab(2);
+	CHECK_EQ(slab_used(slab), 1);
+	peer_run(&peer, free_one, &idle_blocks[2 * CAPACITY]);
+	CHECK_EQ(fixture_state(slab), SLAB_FREED);
+	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), SLABS - 1);
+	heap_check();
+	finish();
+}
+
+TEST(an_allocation_takes_marks_back)
+{
+	start();
+	mark_all();
+	const size_t granules = fixture_granules();
+	for (size_t i = 0; i < SLABS / 2; i++)
+		peer_run(&peer, exhaust, NULL);
+	CHECK_EQ(fixture_granules(), granules);
+	heap_check();
 	finish();
 }
 
@@ -265,83 +318,46 @@ TEST(the_slab_that_a_thread_stopped_at_stays)
 		mock_clock_advance(IDLE_NS);
 		need_memory();
 	}
-	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), 1);
-	CHECK_EQ(a_load_rlx(&slab->owner), idle_heap);
-	CHECK_EQ(idle_heap->attached[class_of(SMALL)].first, slab);
-	for (size_t i = 0; i < SLABS; i++)
-		CHECK(i == 3 || a_load_rlx(&idle_slab(i)->owner) != idle_heap);
+	CHECK_EQ(slabs_held(), 1);
+	CHECK(owner_is_mark(a_load_rlx(&slab->owner), idle_heap->id));
+	CHECK(slab->attachment != NULL);
 	heap_check();
 	peer_run(&peer, leave_heap, NULL);
 	heap_check();
-	finish();
-}
-
-/* While somebody, perhaps stopped for ever, has the lists: the thread works on without them. */
-static void empty_one_slab(void *arg)
-{
-	heap_free(*(void **)arg);
-	*(void **)arg = NULL;
-}
-
-static void exhaust(void *arg)
-{
-	(void)arg;
-	need_memory();
-}
-
-TEST(a_thread_works_on_while_its_lists_are_seized)
-{
-	start();
-	struct slab *slab = idle_slab(2);
-	a_store_rlx(&idle_heap->seized, 1);
-	peer_run(&peer, empty_one_slab, &idle_blocks[2 * CAPACITY]);
-	CHECK_EQ(slab_used(slab), 0);
-	CHECK(slab->attached && idle_heap->recheck);
-	heap_check();
-	const size_t granules = fixture_granules();
-	peer_run(&peer, exhaust, NULL);
-	CHECK(fixture_granules() > granules);
-	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), SLABS);
-	heap_check();
-	/* Given back, they are put in order, and taken from. */
-	a_store_rlx(&idle_heap->seized, 0);
-	peer_run(&peer, exhaust, NULL);
-	CHECK(!idle_heap->recheck);
-	CHECK_EQ(fixture_state(slab), SLAB_FREED);
-	heap_check();
-	finish();
-}
-
-/* A thread that ends meanwhile leaves them to whoever gets its heap, or looks for idle ones. */
-TEST(a_heap_given_up_while_it_is_seized_keeps_its_slabs_for_the_next)
-{
-	start();
-	a_store_rlx(&idle_heap->seized, 1);
-	peer_end(&peer);
-	CHECK_EQ(a_load_rlx(&idle_heap->active), 1);
-	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), SLABS);
-	heap_check();
-	a_store_rlx(&idle_heap->seized, 0);
-	const size_t granules = fixture_granules();
-	peer_start(&peer);
-	peer_run(&peer, exhaust, NULL);
-	CHECK_EQ(fixture_granules(), granules);
-	heap_check();
-	finish();
-}
-
-TEST(a_heap_given_up_while_it_is_seized_is_an_idle_one)
-{
-	start();
-	a_store_rlx(&idle_heap->seized, 1);
-	peer_end(&peer);
-	a_store_rlx(&idle_heap->seized, 0);
-	/* The first need is met by the slab that it worked on last. */
-	for (int i = 0; i < 3; i++) {
+	/* Once the thread is outside it is taken as well, when the others are used up. */
+	for (size_t i = 0; i < SLABS; i++) {
 		mock_clock_advance(IDLE_NS);
 		need_memory();
 	}
+	CHECK_EQ(slabs_held(), 0);
+	finish();
+}
+
+/*
+ * A thread ends while another, perhaps stopped for ever, has claimed a slab of it and not opened
+ * it: frees there still push its link to the heap, which therefore stays active.
+ */
+TEST(a_heap_given_up_while_a_slab_is_taken_waits_for_that)
+{
+	start();
+	struct slab *slab = idle_slab(2);
+	a_store_rlx(&slab->owner, 0);
+	peer_end(&peer);
+	CHECK_EQ(a_load_rlx(&idle_heap->active), 1);
+	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), 1);
+	/* The next thread that gets the heap works on, beside it. */
+	peer_start(&peer);
+	peer_run(&peer, exhaust, NULL);
+	peer_end(&peer);
+	CHECK_EQ(a_load_rlx(&idle_heap->active), 1);
+	slab->attachment = NULL;
+	slab_open(slab);
+	heap_check();
+	peer_start(&peer);
+	peer_run(&peer, exhaust, NULL);
 	CHECK_EQ(a_load_rlx(&idle_heap->attached_granules), 0);
+	peer_end(&peer);
+	CHECK_EQ(a_load_rlx(&idle_heap->active), 0);
 	heap_check();
 	peer_start(&peer);
 	finish();

@@ -70,7 +70,7 @@ TEST(a_slab_is_carved_by_batches)
 	CHECK_EQ(a_load_rlx(&slab->carved), SMALL_BATCH);
 	/* Blocks in the bin count as used. */
 	CHECK_EQ(slab_used(slab), SMALL_BATCH);
-	CHECK_EQ(a_load_rlx(&slab->owner), fixture_heap());
+	CHECK_EQ(a_load_rlx(&slab->owner), (uintptr_t)fixture_heap() | OWNER_KEPT);
 	alloc_range(1, SMALL_BATCH, SMALL);
 	CHECK_EQ(a_load_rlx(&slab->carved), SMALL_BATCH);
 	alloc_range(SMALL_BATCH, SMALL_BATCH + 1, SMALL);
@@ -117,8 +117,8 @@ TEST(a_free_adopts_an_open_slab)
 	struct slab *slab = full_slab();
 	heap_free(blocks[0]);
 	CHECK_EQ(fixture_state(slab), SLAB_OWNED);
-	CHECK_EQ(a_load_rlx(&slab->owner), fixture_heap());
-	CHECK(slab->attached);
+	CHECK_EQ(a_load_rlx(&slab->owner), (uintptr_t)fixture_heap());
+	CHECK(slab->attachment != NULL);
 	CHECK_EQ(slab_used(slab), SMALL_CAPACITY - 1);
 	CHECK_EQ(slab->mark, SMALL_CAPACITY - SMALL_THRESHOLD);
 	heap_check();
@@ -140,7 +140,7 @@ TEST(an_attached_slab_is_taken_before_a_new_one)
 {
 	struct slab *slab = full_slab();
 	free_range(0, SMALL_THRESHOLD);
-	CHECK(slab->attached);
+	CHECK(slab->attachment != NULL);
 	alloc_range(SMALL_CAPACITY + 1, 2 * SMALL_CAPACITY, SMALL);
 	CHECK_EQ(fixture_granules(), 2);
 	alloc_range(0, SMALL_THRESHOLD, SMALL);
@@ -159,7 +159,7 @@ TEST(a_slab_below_the_threshold_is_not_taken)
 	free_range(0, SMALL_THRESHOLD - 1);
 	alloc_range(SMALL_CAPACITY + 1, 2 * SMALL_CAPACITY + 1, SMALL);
 	CHECK_EQ(fixture_granules(), 3);
-	CHECK(slab->attached);
+	CHECK(slab->attachment != NULL);
 	heap_check();
 }
 
@@ -190,7 +190,7 @@ TEST(a_slab_with_remote_frees_is_listed_with_its_owner_at_the_threshold)
 	struct slab *slab = full_slab();
 	peer_start(&peer);
 	heap_free(blocks[0]);
-	CHECK(slab->attached);
+	CHECK(slab->attachment != NULL);
 	peer_run(&peer, peer_free, &(struct range){ 1, SMALL_THRESHOLD });
 	CHECK_EQ(word_count(a_load_rlx(&slab->word)), SMALL_THRESHOLD - 1);
 	CHECK(!is_listed(slab));
@@ -226,7 +226,7 @@ TEST(an_open_slab_is_listed_for_all_at_the_threshold)
 	peer_run(&peer, peer_alloc_one, &p);
 	CHECK_EQ(fixture_slab(p), slab);
 	CHECK_EQ(fixture_state(slab), SLAB_OWNED);
-	CHECK(a_load_rlx(&slab->owner) != fixture_heap());
+	CHECK(!heap_holds(fixture_heap(), slab));
 	CHECK(!is_listed(slab));
 	CHECK_EQ(fixture_granules(), 2);
 	heap_check();

@@ -46,7 +46,7 @@ static unsigned count(bool janitors)
 	unsigned n = 0;
 	for (uint32_t id = 1; id <= heap_pool_count(); id++) {
 		struct heap *heap = heap_at(id);
-		n += janitors ? heap->is_janitors : a_load_rlx(&heap->seized) != 0;
+		n += janitors ? heap->is_janitors : a_load_rlx(&heap->takers) != 0;
 	}
 	return n;
 }
@@ -81,8 +81,8 @@ TEST_TIMEOUT(a_thread_that_ends_leaves_no_step_undone, 100)
 	}
 	nap(1000);
 	/* Whatever is in work now has been for a second. */
-	test_note("heaps %u, seized for ever %u, janitors' heaps lost %u", heap_pool_count(),
-		count(false), count(true));
+	test_note("heaps %u, being taken from for ever %u, janitors' heaps lost %u",
+		heap_pool_count(), count(false), count(true));
 	CHECK_EQ(count(false), 0);
 	CHECK_EQ(count(true), 0);
 }

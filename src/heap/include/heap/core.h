@@ -34,12 +34,23 @@ static inline uint32_t slab_free_count(const struct slab *slab)
 
 /* Puts a slab of the heap beside its current ones, or gives it back if it holds no block. */
 void slab_attach(struct heap *heap, struct slab *slab);
-/* Opens all of them; false when another thread is about to, which may yet leave them. */
+/* Opens all of them; false when another thread has taken one and not yet opened it. */
 bool slab_open_attached(struct heap *heap);
 /* After `used` has fallen: gives back, or moves to the front, as is due. */
 void slab_relieved(struct heap *heap, struct slab *slab);
 /* The attached slab of the class most worth taking from, detached; NULL when none is. */
 struct slab *slab_take_attached(struct heap *heap, unsigned class);
+
+/* The first class from this one on whose list has entries, else CLASS_COUNT. */
+static inline unsigned heap_attached_from(const struct heap *heap, unsigned class)
+{
+	for (; class < CLASS_COUNT; class = (class / 64 + 1) * 64) {
+		const uint64_t bits = a_load_rlx(&heap->attached_classes[class / 64]) >> class % 64;
+		if (bits != 0)
+			return class + (unsigned)__builtin_ctzll(bits);
+	}
+	return CLASS_COUNT;
+}
 
 /* seize.c: opens the attached slabs of heaps that have been idle; false when there were none. */
 bool heap_seize_idle(const struct heap *self);

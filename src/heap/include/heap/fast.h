@@ -111,7 +111,7 @@ static inline __attribute__((always_inline)) bool heap_free_beside(struct heap *
 	/* The name of the slab comes first, then the look at its owner: see seize.c. */
 	a_store_rlx(&heap->named, slab);
 	a_signal_fence();
-	if (__builtin_expect(a_fold(&slab->owner) != heap, 0))
+	if (__builtin_expect(a_fold(&slab->owner) != (uintptr_t)heap, 0))
 		return false;
 	if (__builtin_expect(block_is_misused(slab, block, &slab->free), 0))
 		return false;

@@ -20,9 +20,18 @@
  *   holes: of a slab of at most SLAB_HOLES blocks, those that are not carved: never used, or given
  *          back to the kernel since (scavenge.c). They are in no list, and capacity - carved many.
  *          In slabs of more blocks those from index `carved` on are not.
- *   owner: the heap that holds the slab, else NULL. Only the holder writes it, and who seizes its
- *          lists, so a thread that reads its own heap there after it has named the slab (seize.c)
- *          knows that the slab is its own; any other value is a hint.
+ *   owner: 0: nobody holds the slab, or it is passing from hand to hand.
+ *          The holder's heap: it lies beside the heap's current slabs, and others may take it while
+ *          the heap is idle (seize.c).
+ *          The heap and OWNER_KEPT: it is the heap's current slab, and nobody may.
+ *          A mark: the heap's still, but another thread is about to take it. Who changes a mark
+ *          does so by compare-and-swap: to 0 the one taker who made it, to the heap its thread, to
+ *          a mark of his own any other taker. No two marks are equal.
+ *          All else is stored by the holder. So a thread that reads its own heap here after it has
+ *          named the slab knows that the slab is its own; any other value is a hint.
+ *   attachment: of a slab that lies beside the current ones its entry in the heap's list of the
+ *          class, else NULL. A slab that was taken leaves an entry behind, which its heap drops
+ *          when it meets it (attached.c).
  *   used:  kept as mark + until, modulo 2^32: a free counts `until` down, and takes the slow path
  *          when that is 0, that is, when `used` has fallen to the mark.
  */
@@ -48,21 +57,20 @@ struct block {
 extern const struct block heap_block_end __attribute__((visibility("hidden")));
 #define BLOCK_END ((struct block *)(uintptr_t)&heap_block_end)
 
-struct heap;
+struct attachment;
 
 struct slab {
-	_Atomic(struct heap *) owner; /* of frees beside the bin: see above */
-	struct block *free;           /* owner only: freed by the owner */
-	uint32_t until;               /* owner only, but statistics read both: see `used` above */
-	uint32_t mark;                /* the value of used at which a free takes the slow path */
-	_Atomic(uint32_t) magic; /* written by the owner only: 0 while it has blocks given back */
+	_Atomic(uintptr_t) owner; /* of frees beside the bin: see above */
+	struct block *free;       /* owner only: freed by the owner */
+	uint32_t until;           /* owner only, but statistics read both: see `used` above */
+	uint32_t mark;            /* the value of used at which a free takes the slow path */
+	_Atomic(uint32_t) magic;  /* written by the owner only: 0 while it has blocks given back */
 	uint32_t bytes; /* of a block; for LARGE, 0. Const while OWNED or OPEN, as the next two */
 	char *base;     /* of the run; for LARGE, the block */
 	uint32_t capacity;
 	/* Const while OWNED or OPEN, but read by who holds no block of it. */
 	_Atomic(uint16_t) class;
 	bool zeroed;              /* owner only: what is not carved yet, or room, reads as zero */
-	bool attached;            /* owner only: in its heap's list of the class */
 	_Atomic(uint32_t) carved; /* written by the owner only; statistics read it */
 	_Atomic(uint32_t) link;   /* the stack's, under LISTED */
 	_Atomic(uint64_t) seen;   /* scavenge.c: what it saw here, and when; 0: nothing */
@@ -72,11 +80,30 @@ struct slab {
 	_Atomic(size_t) granules; /* of the run */
 	_Atomic(uint64_t) holes;  /* written by the owner only: see above */
 	_Atomic(size_t) room;     /* for LARGE: granules behind those that are the block's too */
-	struct slab *next;        /* owner only: the heap's list of attached slabs */
-	struct slab *prev;
+	struct attachment *attachment; /* owner only: see above */
 } __attribute__((aligned(64)));
 
 _Static_assert(sizeof(struct slab) == 128, "a slab is a page record");
+
+#define OWNER_KEPT ((uintptr_t)1)
+
+/* Heaps lie at multiples of a page, so that no mark looks like one, kept or not. */
+#define OWNER_MARK ((uintptr_t)2)
+#define OWNER_MARK_ID_SHIFT 2
+#define OWNER_MARK_NUMBER_SHIFT 22
+
+/* The mark with this number, of a slab of the heap with this id. */
+static inline uintptr_t owner_mark(uint32_t id, uint64_t number)
+{
+	return (uintptr_t)number << OWNER_MARK_NUMBER_SHIFT | (uintptr_t)id << OWNER_MARK_ID_SHIFT |
+		OWNER_MARK;
+}
+
+/* Whether the owner is a mark of a slab of this heap. */
+static inline bool owner_is_mark(uintptr_t owner, uint32_t id)
+{
+	return (owner & (((uintptr_t)1 << OWNER_MARK_NUMBER_SHIFT) - 1)) == owner_mark(id, 0);
+}
 
 /*
  * The word of a slab: the doubly-tagged pointer of the source's design, as indices so that it needs

@@ -31,10 +31,24 @@
 #define HEAP_ID_BITS 20
 #define HEAP_BYTES ((size_t)4096)
 
-struct slab_list {
-	struct slab *first;
-	struct slab *last;
+/*
+ * An entry of a heap's list of attached slabs. The heap's thread alone changes the lists, and other
+ * threads only follow them forwards: `slab` is a record, as long as there are entries their memory
+ * is theirs.
+ */
+struct attachment {
+	_Atomic(struct slab *) slab;
+	_Atomic(struct attachment *) next; /* of a free entry: the next free one */
+	struct attachment *prev;
 };
+
+struct attachment_list {
+	_Atomic(struct attachment *) first;
+	struct attachment *last;
+};
+
+/* Entries that lie in the heap; more come from page, and stay the heap's. */
+#define HEAP_ATTACHMENTS 40
 
 struct heap {
 	/* Own thread only, as all that says nothing else: blocks of current[i], if class_has_bin(). */
@@ -43,22 +57,29 @@ struct heap {
 	_Atomic(struct slab *) named;
 	uint8_t classes[CLASS_FAST_UNITS]; /* const once made: of sizes in units of 16 bytes */
 	struct slab *current[CLASS_COUNT];
-	struct slab_list attached[CLASS_COUNT]; /* slabs worth taking from first */
-	_Atomic(uint32_t) attached_granules;    /* of all those; who has the lists writes it */
-	bool recheck; /* the lists are out of order: something happened while they were seized */
+	struct attachment_list attached[CLASS_COUNT]; /* slabs worth taking from first */
+	_Atomic(uint64_t) attached_classes[(CLASS_COUNT + 63) / 64]; /* whose list has entries */
+	/* Of all entries, also of slabs that were taken; own thread writes. */
+	_Atomic(uint32_t) attached_granules;
+	_Atomic(uint32_t) taken;  /* another thread has set it: it took slabs, entries are left */
 	struct slab *spare;       /* hint: the one current slab above a granule kept empty */
 	uint32_t id;              /* const once made; never 0 */
 	_Atomic(uint32_t) active; /* held by a thread or an operation */
 	_Atomic(uint32_t) pool_link;
-	_Atomic(uintptr_t) place;  /* of heap_self of the thread that has it, or had it last */
-	_Atomic(uint32_t) listing; /* own thread writes: it is inside its lists of attached slabs */
-	_Atomic(uint32_t) seized;  /* another thread is taking those (seize.c) */
+	_Atomic(uintptr_t) place;     /* of heap_self of the thread that has it, or had it last */
+	_Atomic(uint32_t) takers;     /* seize.c: threads that are taking its slabs; see fork.c */
 	_Atomic(uint32_t) slow_calls; /* own thread writes: how often it came by the slow path */
 	_Atomic(uint32_t) slow_calls_seen; /* seize.c: at the last look */
-	struct stack pending;              /* anyone: slabs of this heap with frees to collect */
+	_Atomic(uint32_t) all_taken_at; /* seize.c: slow_calls + 1 when nothing was left to take */
+	struct stack pending;           /* anyone: slabs of this heap with frees to collect */
 	uint64_t scavenge_due_ns; /* own thread only: when the next round of scavenge.c begins */
 	uint32_t scavenge_at;     /* own thread only: the record where the round goes on; 0: none */
 	bool is_janitors;         /* the janitor works by it, not a thread */
+	struct attachment *free_attachments;
+	struct attachment *fresh_attachments; /* up to the next, never used */
+	struct attachment *fresh_end;
+	uint32_t attachment_granules; /* from page */
+	struct attachment attachments[HEAP_ATTACHMENTS];
 };
 
 _Static_assert(sizeof(struct heap) <= HEAP_BYTES, "heaps lie at multiples of HEAP_BYTES");
@@ -87,21 +108,30 @@ static inline void heap_mark_inside(struct heap *heap)
 /* Marks the heap: its thread is outside. */
 static inline void heap_mark_at_rest(struct heap *heap, size_t limit)
 {
-	/* [heap.7] rel: what was done to the named slab is done; pairs with seize_slabs(). */
+	/* [heap.7] rel: what was done to the named slab is done; pairs with seize(). */
 	a_store_rel(&heap->named, NULL);
 	a_signal_fence();
 	a_store_rlx(&heap->limit, limit);
 }
 
-/* Whether the heap, which the caller is inside of, holds the slab. */
+/*
+ * Whether the heap, which the caller is inside of, holds the slab. It may not though it does, of a
+ * slab with a mark.
+ */
 static inline bool heap_holds(const struct heap *heap, const struct slab *slab)
 {
-	return a_load_rlx(&slab->owner) == heap;
+	return (a_load_rlx(&slab->owner) & ~OWNER_KEPT) == (uintptr_t)heap;
+}
+
+/* The slab, which the heap has touched or made, becomes one that nobody may take. */
+static inline void heap_keep(const struct heap *heap, struct slab *slab)
+{
+	a_store_rlx(&slab->owner, (uintptr_t)heap | OWNER_KEPT);
 }
 
 /* Pool (pool.c). A heap from it is busy and active; NULL when there is no memory. */
 struct heap *heap_pool_take(void);
-/* The heap holds no slabs, or is active with attached ones; it may still get pending links. */
+/* The heap holds no slabs, or is active since one is being taken; it may still get pending links. */
 void heap_pool_put(struct heap *heap);
 bool heap_pool_is_empty(void);
 /* The heap with an id that was given out. */
@@ -129,19 +159,32 @@ void heap_leave(struct heap *heap);
  */
 void heap_watch_exit(void);
 
-/* Whether the heap holds the slab; nobody else touches that until the next call or heap_leave(). */
-static inline bool heap_touch(struct heap *heap, struct slab *slab)
+/* Names the slab: if it is the heap's, nobody else touches it until the next name. */
+static inline void heap_name(struct heap *heap, struct slab *slab)
 {
-	/* [heap.7] rel: what was done to the slab before is done; pairs with seize_slabs(). */
+	/* [heap.7] rel: what was done to the slab before is done; pairs with seize(). */
 	a_store_rel(&heap->named, slab);
 	/* Against os_barrier() of seize.c, which makes it a full fence. */
 	a_signal_fence();
-	return heap_holds(heap, slab);
+}
+
+/*
+ * Whether the heap holds the slab; nobody else touches that until the next call or heap_leave(). A
+ * mark is taken away, and its maker, who may be stopped for ever, gets nothing then.
+ */
+static inline bool heap_touch(struct heap *heap, struct slab *slab)
+{
+	heap_name(heap, slab);
+	uintptr_t owner = a_load_rlx(&slab->owner);
+	while (owner_is_mark(owner, heap->id))
+		if (a_cas_weak_rlx(&slab->owner, &owner, (uintptr_t)heap))
+			return true;
+	return (owner & ~OWNER_KEPT) == (uintptr_t)heap;
 }
 
 /* Opens all slabs of a heap that the caller holds, and puts it into the pool. */
 void heap_release(struct heap *heap);
-/* The first half of it: the heap stays the caller's. False: attached slabs may remain (seize.c). */
+/* The first half of it: the heap stays the caller's. False: another thread is taking one. */
 bool heap_open_slabs(struct heap *heap);
 /* From the start: one of the first keys, so that setting it allocates nothing. */
 void heap_thread_init(void);
@@ -150,4 +193,4 @@ void heap_reroute_pending(struct heap *heap);
 /*
  * Lists the slabs that were taken from a heap with their class, if they were listed with the heap.
  */
-void heap_reroute_seized(struct heap *heap);
+void heap_reroute_seized(struct heap *heap, uint32_t id);
