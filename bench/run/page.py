@@ -42,6 +42,7 @@ class Page(session.Benchmark):
         self.peers = list(packaged(page_cases.ALL))
         return ([Subject(ALLOD, library, "page"), Subject(AGAIN, library, "page"),
                  Subject("plain", library, "page"), Subject("copy", None, "copy"),
+                 Subject("allod-each", library, "each"),
                  Subject(GLIBC, None, "malloc")]
                 + [Subject(name, None, name) for name in KERNEL]
                 + [Subject(p.name, p.library, "malloc") for p in self.peers + self.args.peers])

@@ -2,8 +2,9 @@
 /*
  * page_move SOURCE TIMES BYTES...: a block that is full is made larger where it has no room: to
  * twice its size or, of allod's page calls, beyond what allod_page_room() says. Reported is the
- * median of what the call takes; new pages are not written to, all others are looked at. Then the
- * same with another thread running, whose processor has to be told when pages move.
+ * median of what the call takes; new pages are not written to, all others are looked at. So that it
+ * has no room, another block of the same size lies behind it. Then the same with another thread
+ * running, whose processor has to be told when pages move.
  */
 #include "pages.h"
 
@@ -29,13 +30,19 @@ static size_t size_without_room(const void *block, size_t bytes)
 static double move_one(size_t bytes, struct companion *companion)
 {
 	char *block = source->alloc(bytes, 0);
-	void *behind = source->alloc(PAGE_BYTES, 0); /* so that malloc's heap does not end there */
+	void *behind = source->alloc(bytes, 0); /* the lower one is moved */
 	uint64_t start, took;
 	size_t wanted;
 	bool ran;
 
 	if (!block || !behind)
 		fail("no memory");
+	if ((char *)behind < block) {
+		void *other = behind;
+
+		behind = block;
+		block = other;
+	}
 	pages_stamp(block, bytes, bytes);
 	wanted = size_without_room(block, bytes);
 	ran = !companion || companion_runs(companion);
@@ -46,7 +53,7 @@ static double move_one(size_t bytes, struct companion *companion)
 		fail("no memory");
 	pages_check(block, bytes, bytes);
 	source->free(block, wanted);
-	source->free(behind, PAGE_BYTES);
+	source->free(behind, bytes);
 	return ran ? (double)took : -1;
 }
 
