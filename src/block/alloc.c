@@ -4,14 +4,14 @@
 
 #include <errno.h>
 
-_Atomic(size_t) block_page_bytes;
+_Atomic(uint32_t) block_page_shift;
 
-__attribute__((cold, noinline)) size_t page_bytes_ask(void)
+__attribute__((cold, noinline)) uint32_t page_shift_ask(void)
 {
-	size_t bytes = os_facts()->page_bytes;
+	uint32_t shift = (uint32_t)__builtin_ctzll(os_facts()->page_bytes);
 
-	a_store_rlx(&block_page_bytes, bytes);
-	return bytes;
+	a_store_rlx(&block_page_shift, shift);
+	return shift;
 }
 
 /* Flags that only granules of its own can keep for a block. */
@@ -43,13 +43,15 @@ static int alloc_special(size_t bytes, const struct block_want *want, char **ret
 /* `bytes` are whole pages. */
 static int alloc_kind(size_t bytes, const struct block_want *want, char **ret_base)
 {
-	size_t pages = bytes / page_bytes();
+	size_t pages = bytes >> page_shift();
 	int ret = -ENOTSUP;
 
 	if (!is_plain(bytes, want))
 		return alloc_special(bytes, want, ret_base);
 	if (pages <= piece_most())
 		ret = piece_alloc(pages, want->flags, ret_base);
+	else if (granules_for(bytes) <= RUN_PLAIN_GRANULES)
+		ret = run_alloc(bytes, want, ret_base);
 	if (ret != -ENOTSUP)
 		return ret;
 	return alloc_special(bytes, want, ret_base);

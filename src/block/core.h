@@ -32,6 +32,8 @@
 enum {
 	/* 32 MiB: above, a block gets a slot. */
 	RUN_MOST_GRANULES = 512,
+	/* 8 MiB: up to there nothing is asked but whether it is a run. */
+	RUN_PLAIN_GRANULES = 128,
 	/* Base pages in a granule, where they are 4 KiB. */
 	PIECE_PAGES = 16,
 };
@@ -135,16 +137,21 @@ static inline char *unit_address(const struct unit *unit)
 	return (char *)(a_load_rlx(&page_arena.base) + (unit_position(unit) << PAGE_GRANULE_SHIFT));
 }
 
-/* The size of a page once somebody asked; 0 before. */
-extern _Atomic(size_t) block_page_bytes __attribute__((visibility("hidden")));
+/* The binary logarithm of a page's size once somebody asked; 0 before. */
+extern _Atomic(uint32_t) block_page_shift __attribute__((visibility("hidden")));
 
-size_t page_bytes_ask(void);
+uint32_t page_shift_ask(void);
+
+static inline uint32_t page_shift(void)
+{
+	uint32_t shift = a_load_rlx(&block_page_shift);
+
+	return __builtin_expect(shift != 0, 1) ? shift : page_shift_ask();
+}
 
 static inline size_t page_bytes(void)
 {
-	size_t bytes = a_load_rlx(&block_page_bytes);
-
-	return __builtin_expect(bytes != 0, 1) ? bytes : page_bytes_ask();
+	return (size_t)1 << page_shift();
 }
 
 /* Rounds up to whole pages; 0 if that is beyond all numbers. */
@@ -246,8 +253,8 @@ size_t cache_flush(bool everything);
 
 /* spare.c: runs freed lately, larger than those of the cache. */
 
-/* A run of so many granules, or NULL. */
-char *spare_take(size_t granules);
+/* A run of so many granules, or a few more, or NULL. */
+char *spare_take(size_t granules, size_t *ret_granules);
 /* Takes over a run whose word says that it waits; false: it is still the caller's. */
 bool spare_put(char *base, size_t granules);
 /* As cache_flush(). */

@@ -48,7 +48,7 @@ static _Atomic(struct lists *) lists;
 
 static unsigned pages_in_granule(void)
 {
-	return (unsigned)(PAGE_GRANULE_BYTES / page_bytes());
+	return 1u << (PAGE_GRANULE_SHIFT - page_shift());
 }
 
 static uint32_t all_pages(void)
@@ -133,7 +133,7 @@ static size_t length_at(uint64_t word, unsigned page)
 
 static unsigned page_of(const char *p)
 {
-	return (unsigned)(((uintptr_t)p & (PAGE_GRANULE_BYTES - 1)) / page_bytes());
+	return (unsigned)(((uintptr_t)p & (PAGE_GRANULE_BYTES - 1)) >> page_shift());
 }
 
 static struct lists *lists_get(void)

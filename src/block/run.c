@@ -21,7 +21,7 @@ static int run_begin(char *base, size_t granules, size_t room, const struct bloc
 	unit = unit_of(base);
 	if (room != a_load_rlx(&unit->room))
 		a_store_rlx(&unit->room, (uint32_t)room);
-	a_store_rlx(&unit->tag, (uint16_t)tag_number(want->tag));
+	a_store_rlx(&unit->tag, (uint16_t)(want->tag ? tag_number(want->tag) : 0));
 	a_store_rlx(&unit->word,
 		unit_run(UNIT_RUN, granules, want->flags | (room > granules ? KEEPS_ROOM : 0)));
 	return 0;
@@ -37,7 +37,7 @@ static char *run_cached(size_t granules, size_t room, const struct block_want *w
 	if (granules <= CACHE_RUN_MOST)
 		base = cache_take(cache_class_of_granules(granules));
 	else
-		base = spare_take(granules);
+		base = spare_take(granules, &granules);
 	/* It has been a block, or part of one, so its unit is accessible. */
 	if (base)
 		(void)run_begin(base, granules, granules, want);

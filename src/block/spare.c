@@ -26,6 +26,8 @@ enum {
 	/* 16 MiB at most. */
 	SPARE_MOST = 256,
 	SPARE_SHARE = 64,
+	/* A block may be larger than was asked for by this part. */
+	SPARE_WASTE = 16,
 };
 
 /* A place: the position in the low half; above it the length, and whether a flush saw it there. */
@@ -58,28 +60,37 @@ static struct places *mine(void)
 	return &spares[os_cpu() & (SPARE_CPUS - 1)];
 }
 
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
 /*
  * The place with the shortest run that is as long as wanted, and what it holds; PLACES if there is
- * none. What is in a place sorts by length; nothing here depends on what is found by a branch.
+ * none. What is in a place sorts by length; its number stands in for the lowest bits of the
+ * position. Nothing here branches on what is found, and little waits for something else.
  */
 static unsigned shortest(struct places *s, size_t least, uint64_t *ret_place)
 {
 	const uint64_t want = place_make(0, least);
-	uint64_t best = ~SEEN;
-	unsigned found = PLACES;
+	uint64_t key[PLACES];
+	unsigned found;
 
 	for (unsigned i = 0; i < PLACES; i++) {
 		uint64_t place = a_load_rlx(&s->place[i]) & ~SEEN;
-		bool is_better = (place >= want) & (place < best);
-		best = is_better ? place : best;
-		found = is_better ? i : found;
+		key[i] = place >= want ? (place & ~(uint64_t)(PLACES - 1)) | i : ~(uint64_t)0;
 	}
-	if (found < PLACES)
-		*ret_place = a_load_rlx(&s->place[found]);
+	for (unsigned half = PLACES / 2; half > 0; half /= 2)
+		for (unsigned i = 0; i < half; i++)
+			key[i] = min_u64(key[i], key[i + half]);
+	if (key[0] == ~(uint64_t)0)
+		return PLACES;
+	found = key[0] & (PLACES - 1);
+	*ret_place = a_load_rlx(&s->place[found]);
 	return found;
 }
 
-char *spare_take(size_t granules)
+char *spare_take(size_t granules, size_t *ret_granules)
 {
 	struct places *s = mine();
 	uint64_t place = 0;
@@ -89,9 +100,14 @@ char *spare_take(size_t granules)
 	/* It may have changed since it was found. */
 	if (i == PLACES || place_length(place) < granules)
 		return NULL;
+	/* What is left is not worth the work that it makes. */
+	if (rest <= granules / SPARE_WASTE)
+		rest = 0;
+	granules = place_length(place) - rest;
 	/* [block.8] acq: the granules are ours with what was done to them before. */
 	if (!a_cas_strong_acq(&s->place[i], &place, rest ? place_make((uint32_t)place, rest) : 0))
 		return NULL;
+	*ret_granules = granules;
 	return place_address(place) + (rest << PAGE_GRANULE_SHIFT);
 }
 
