@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: MIT
 """Measures blocks of pages: of allod, of the kernel and of malloc; see docs/performance.md."""
 import os
+import shutil
 import sys
 
 sys.dont_write_bytecode = True
 
 import applications  # noqa: E402
+import counts  # noqa: E402
 import page_cases  # noqa: E402
 import plot  # noqa: E402
 import session  # noqa: E402
@@ -29,7 +31,8 @@ class Page(session.Benchmark):
     quick_rounds = 2
     units = {"cycle": "ns", "cycle_wall": "ns", "page": "ns", "call": "ns", "op": "ns",
              "grow": "ns", "grow_wall": "ns", "move": "ns", "swap": "ns",
-             "allocate": "ns", "construct": "ns", "release": "ns"}
+             "allocate": "ns", "construct": "ns", "release": "ns",
+             "resizes": "count", "kept": "count"}
 
     @classmethod
     def keys(cls):
@@ -65,11 +68,15 @@ class Page(session.Benchmark):
     def run_case(self, case):
         argv = case.quick if self.args.quick else case.argv
 
-        def run(subject):
+        def line(subject):
             word = case.words.get(subject.name, subject.word)
-            return self.runner.run([a.format(word=word) for a in argv], subject)[0]
+            return [a.format(word=word) for a in argv]
 
-        self.run_rounds(case.key, run, self.subjects_of(case))
+        subjects = self.subjects_of(case)
+        self.run_rounds(case.key, lambda s: self.runner.run(line(s), s)[0], subjects)
+        for subject in subjects if case.is_counted and shutil.which("strace") else ():
+            self.attempt(case.key, subject, 1, lambda s=subject: {
+                "syscalls": counts.system_calls(self.runner, line(s), s)})
 
     def run(self):
         for case in page_cases.CASES:
@@ -102,12 +109,13 @@ class Page(session.Benchmark):
                 ("realloc, the call alone", "realloc", "call"),
                 ("realloc without room: the call", "realloc", "move"),
                 ("exchange of two blocks", "swap", "swap"),
-                ("a list of nodes: allocations, a node", "batch", "allocate"),
-                ("a list of nodes: allocations and links, a node", "batch", "construct"),
-                ("a list of nodes: frees, a node", "batch", "release"),
+                ("many at once: allocations, each", "batch", "allocate"),
+                ("many at once: allocations and links, each", "batch", "construct"),
+                ("many at once: frees, each", "batch", "release"),
                 ("ring, by malloc", "heap-on-page", "op"),
                 ("programs: CPU time", "app", "cpu"), ("page faults", "app", "faults"),
-                ("system calls", "app", "syscalls")):
+                ("system calls", "app", "syscalls"), ("resizes", "app", "resizes"),
+                ("resizes that kept the address", "app", "kept")):
             table.print_amounts(figures, title, metric, (suite,))
         table.print_improvements(figures, applications.SUITE, ALLOD, GLIBC)
         table.print_failures(figures)

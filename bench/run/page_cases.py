@@ -30,6 +30,11 @@ class Case:
         self.words = words or {}   # subject: what the program calls it, where that differs
 
     @property
+    def is_counted(self):
+        """Whether its system calls are counted, too."""
+        return self.suite == "app"
+
+    @property
     def key(self):
         return self.suite, self.name
 

@@ -130,8 +130,8 @@ def page(figures):
              "<style>%s</style><h1>Blocks of pages</h1>" % STYLE,
              "<p>%s</p>" % html.escape("; ".join("%s: %s" % i for i in figures.machine.items())),
              "<p>The paper: N. Douglas, “User Mode Memory Page Allocation: A Silver Bullet For "
-             "Memory Allocation?” (2011). Its numbers are those of its table 1 and of its abstracts, "
-             "from another processor and system.</p>"]
+             "Memory Allocation?” (2011). Its numbers are those of its table 1 and of its abstracts, from "
+             "another processor and system.</p>"]
     for title, paper, content in sections(figures):
         parts.append("<h2>%s</h2>%s" % (html.escape(title), content))
         if paper:

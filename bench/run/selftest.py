@@ -2,13 +2,16 @@
 """Checks the rules by which targets are judged, on figures made up for it. Prints TAP."""
 import io
 import os
+import re
 import sys
 import tempfile
+import xml.dom.minidom
 
 sys.dont_write_bytecode = True
 
 import counts  # noqa: E402
 import figures as figures_module  # noqa: E402
+import plot  # noqa: E402
 import targets  # noqa: E402
 
 KEY = "time", "made-up"
@@ -122,6 +125,18 @@ def figures_survive_their_file():
     return back.cases == figures.cases and back.failures == figures.failures
 
 
+def figures_are_drawn():
+    """Each chart is well-formed, with a line for each subject; table 1 compares four sizes."""
+    figures = figures_module.Figures()
+    for index, size in enumerate(("16K", "1M", "16M", "1G")):
+        figures.add(("fault", size), "allod", 1, {"page": 5})
+        figures.add(("fault", size), "mmap", 1, {"page": 500 + index})
+    drawn = plot.page(figures)
+    charts = re.findall("<svg.*?</svg>", drawn, flags=re.DOTALL)
+    lines = [len(xml.dom.minidom.parseString(c).getElementsByTagName("polyline")) for c in charts]
+    return lines == [2] and "<td>2847</td>" in drawn and "<td>101</td>" in drawn
+
+
 def waiting_is_no_call_of_the_allocators():
     lines = ["% time     seconds  usecs/call     calls    errors syscall",
              " 50.00    0.000010           1        10           mmap",
@@ -142,7 +157,7 @@ TESTS = (best_is_chosen_on_odd_rounds, miss_within_own_spread_does_not_count,
          faster_than_the_fastest_peer_of_odd_rounds,
          an_improvement_is_judged_beyond_its_interval, what_grows_with_size_is_not_flat,
          a_named_case_that_was_not_measured_is_listed, not_measured_is_missed_in_a_whole_run,
-         a_program_may_measure_several_cases, figures_survive_their_file,
+         a_program_may_measure_several_cases, figures_survive_their_file, figures_are_drawn,
          waiting_is_no_call_of_the_allocators, shipped_targets_are_understood)
 
 

@@ -2,7 +2,8 @@
 /*
  * page_grow SOURCE RUNS MOST: a simulation whose arrays grow: bodies that move and multiply, from a
  * thousand to MOST of them, RUNS times. Each array is made larger by an eighth more than is needed,
- * as often as the bodies outgrow it.
+ * as often as the bodies outgrow it. Reported is how many resizes kept the address: the others had
+ * to copy the array or to move its pages.
  */
 #include "pages.h"
 
@@ -15,6 +16,16 @@ struct bodies {
 };
 
 static const struct page_source *source;
+static size_t resizes, kept;
+
+static double *resized(double *array, size_t old_bytes, size_t bytes)
+{
+	double *new = source->resize(array, old_bytes, bytes);
+
+	resizes++;
+	kept += new == array;
+	return new;
+}
 
 static void make_room(struct bodies *bodies, size_t count)
 {
@@ -24,8 +35,7 @@ static void make_room(struct bodies *bodies, size_t count)
 		size_t bytes = capacity * sizeof(double);
 
 		bodies->arrays[i] = bodies->arrays[i]
-			? source->resize(bodies->arrays[i], bodies->capacity * sizeof(double),
-				  bytes)
+			? resized(bodies->arrays[i], bodies->capacity * sizeof(double), bytes)
 			: source->alloc(bytes, 0);
 		if (!bodies->arrays[i])
 			fail("no memory");
@@ -81,6 +91,8 @@ int main(int argc, char **argv)
 	source = source_named(argv[1]);
 	for (size_t i = 0; i < runs; i++)
 		sum += simulate(most);
+	report("resizes", (double)resizes, "count");
+	report("kept", (double)kept, "count");
 	/* Also so that nothing of it is left out. */
 	if (sum != sum)
 		fail("bodies were lost");
