@@ -25,7 +25,7 @@ struct allod_counter_copy {
 /* The caller's memory; its fields are the library's. */
 struct allod_counter {
 	struct allod_percpu_view view;
-	struct allod_counter_copy *copies; /* copy 0 */
+	struct allod_counter_copy ALLOD_PERCPU *copies; /* copy 0 */
 	uint64_t batch;
 	uint64_t base;                                  /* the sum at the last reset */
 	uint64_t near __attribute__((__aligned__(64))); /* written rarely, by everybody */
@@ -42,7 +42,7 @@ struct allod_counter {
  * Errors:  none.
  */
 void allod_counter_init(struct allod_counter *counter, struct allod_percpu_view view,
-	struct allod_counter_copy *copies, uint64_t batch);
+	struct allod_counter_copy ALLOD_PERCPU *copies, uint64_t batch);
 
 /*
  * Adds; subtracts if negative.

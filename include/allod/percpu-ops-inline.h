@@ -33,14 +33,15 @@ void __tsan_release(void *p);
 #define ALLOD_TSAN_RELEASE_(p) ((void)(p))
 #endif
 
-static __inline__ void *allod_percpu_copy_(struct allod_percpu_view view, const void *p, int32_t i)
+static __inline__ void *allod_percpu_copy_(struct allod_percpu_view view,
+	const void ALLOD_PERCPU *p, int32_t i)
 {
-	return (void *)((uintptr_t)p + (uint32_t)i * view.stride);
+	return (void *)((uintptr_t)(ALLOD_PERCPU_FORCE const void *)p + (uint32_t)i * view.stride);
 }
 
 /*
  * The thread's number. 0, for the slow half: it has none, or one for which there is no copy, or one
- * that is to be noted as used before anything is stored there.
+ * that is not active: it is to be marked before anything is stored there.
  */
 static __inline__ int allod_percpu_enter_(struct allod_percpu_view view, int32_t *ret_i)
 {
@@ -49,10 +50,11 @@ static __inline__ int allod_percpu_enter_(struct allod_percpu_view view, int32_t
 	*ret_i = i;
 	if (__builtin_expect((uint32_t)i >= view.count, 0))
 		return 0;
-	return __builtin_expect(!allod_cs_is_zero_(&allod_percpu_used_[view.by][(uint32_t)i]), 1);
+	return __builtin_expect(!allod_cs_is_zero_(&allod_percpu_active_[(uint32_t)i]), 1);
 }
 
-ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_read_in(struct allod_percpu_view view, const uint64_t *p)
+ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_read_in(struct allod_percpu_view view,
+	const uint64_t ALLOD_PERCPU *p)
 {
 	const int32_t i = allod_cs_index_(view.by);
 
@@ -62,7 +64,7 @@ ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_read_in(struct allod_percpu_view view
 }
 
 ALLOD_PERCPU_INLINE_ uint32_t allod_percpu_read32_in(struct allod_percpu_view view,
-	const uint32_t *p)
+	const uint32_t ALLOD_PERCPU *p)
 {
 	const int32_t i = allod_cs_index_(view.by);
 
@@ -71,8 +73,8 @@ ALLOD_PERCPU_INLINE_ uint32_t allod_percpu_read32_in(struct allod_percpu_view vi
 	return allod_cs_load32_(allod_percpu_copy_(view, p, i));
 }
 
-ALLOD_PERCPU_INLINE_ void allod_percpu_add_in(struct allod_percpu_view view, uint64_t *p,
-	uint64_t value)
+ALLOD_PERCPU_INLINE_ void allod_percpu_add_in(struct allod_percpu_view view,
+	uint64_t ALLOD_PERCPU *p, uint64_t value)
 {
 	int32_t i;
 
@@ -85,8 +87,8 @@ ALLOD_PERCPU_INLINE_ void allod_percpu_add_in(struct allod_percpu_view view, uin
 	allod_percpu_add_slow_(view, p, value);
 }
 
-ALLOD_PERCPU_INLINE_ void allod_percpu_add32_in(struct allod_percpu_view view, uint32_t *p,
-	uint32_t value)
+ALLOD_PERCPU_INLINE_ void allod_percpu_add32_in(struct allod_percpu_view view,
+	uint32_t ALLOD_PERCPU *p, uint32_t value)
 {
 	int32_t i;
 
@@ -99,8 +101,8 @@ ALLOD_PERCPU_INLINE_ void allod_percpu_add32_in(struct allod_percpu_view view, u
 	allod_percpu_add32_slow_(view, p, value);
 }
 
-ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_add_return_in(struct allod_percpu_view view, uint64_t *p,
-	uint64_t value)
+ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_add_return_in(struct allod_percpu_view view,
+	uint64_t ALLOD_PERCPU *p, uint64_t value)
 {
 	uint64_t sum;
 	int32_t i;
@@ -114,8 +116,8 @@ ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_add_return_in(struct allod_percpu_vie
 	return allod_percpu_add_return_slow_(view, p, value);
 }
 
-ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_xchg_in(struct allod_percpu_view view, uint64_t *p,
-	uint64_t value)
+ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_xchg_in(struct allod_percpu_view view,
+	uint64_t ALLOD_PERCPU *p, uint64_t value)
 {
 	uint64_t old;
 	int32_t i;
@@ -129,8 +131,8 @@ ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_xchg_in(struct allod_percpu_view view
 	return allod_percpu_xchg_slow_(view, p, value);
 }
 
-ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_cmpxchg_in(struct allod_percpu_view view, uint64_t *p,
-	uint64_t expected, uint64_t value)
+ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_cmpxchg_in(struct allod_percpu_view view,
+	uint64_t ALLOD_PERCPU *p, uint64_t expected, uint64_t value)
 {
 	uint64_t old;
 	int32_t i;
@@ -147,7 +149,7 @@ ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_cmpxchg_in(struct allod_percpu_view v
 }
 
 ALLOD_PERCPU_INLINE_ void allod_percpu_pair_add_in(struct allod_percpu_view view,
-	struct allod_percpu_pair *p, uint64_t first, uint64_t second)
+	struct allod_percpu_pair ALLOD_PERCPU *p, uint64_t first, uint64_t second)
 {
 	int32_t i;
 
@@ -161,7 +163,7 @@ ALLOD_PERCPU_INLINE_ void allod_percpu_pair_add_in(struct allod_percpu_view view
 }
 
 ALLOD_PERCPU_INLINE_ int allod_percpu_list_push_in(struct allod_percpu_view view,
-	struct allod_percpu_list *list, struct allod_percpu_node *node)
+	struct allod_percpu_list ALLOD_PERCPU *list, struct allod_percpu_node *node)
 {
 	int32_t i;
 
@@ -176,7 +178,7 @@ ALLOD_PERCPU_INLINE_ int allod_percpu_list_push_in(struct allod_percpu_view view
 }
 
 ALLOD_PERCPU_INLINE_ struct allod_percpu_node *allod_percpu_list_pop_in(
-	struct allod_percpu_view view, struct allod_percpu_list *list)
+	struct allod_percpu_view view, struct allod_percpu_list ALLOD_PERCPU *list)
 {
 	void *node = NULL;
 	int32_t i;
@@ -194,8 +196,9 @@ ALLOD_PERCPU_INLINE_ struct allod_percpu_node *allod_percpu_list_pop_in(
 	return allod_percpu_list_pop_slow_(view, list);
 }
 
-ALLOD_PERCPU_INLINE_ int allod_percpu_copy_to_in(struct allod_percpu_view view, uint64_t *word,
-	uint64_t expected, uint64_t value, void *to, const void *from, size_t bytes)
+ALLOD_PERCPU_INLINE_ int allod_percpu_copy_to_in(struct allod_percpu_view view,
+	uint64_t ALLOD_PERCPU *word, uint64_t expected, uint64_t value, void ALLOD_PERCPU *to,
+	const void *from, size_t bytes)
 {
 	int32_t i;
 
@@ -210,8 +213,9 @@ ALLOD_PERCPU_INLINE_ int allod_percpu_copy_to_in(struct allod_percpu_view view, 
 	return allod_percpu_copy_to_slow_(view, word, expected, value, to, from, bytes);
 }
 
-ALLOD_PERCPU_INLINE_ int allod_percpu_copy_from_in(struct allod_percpu_view view, uint64_t *word,
-	uint64_t expected, uint64_t value, void *to, const void *from, size_t bytes)
+ALLOD_PERCPU_INLINE_ int allod_percpu_copy_from_in(struct allod_percpu_view view,
+	uint64_t ALLOD_PERCPU *word, uint64_t expected, uint64_t value, void *to,
+	const void ALLOD_PERCPU *from, size_t bytes)
 {
 	int32_t i;
 
@@ -224,6 +228,98 @@ ALLOD_PERCPU_INLINE_ int allod_percpu_copy_from_in(struct allod_percpu_view view
 			return ret == 0;
 	}
 	return allod_percpu_copy_from_slow_(view, word, expected, value, to, from, bytes);
+}
+
+/* By the default view. */
+
+ALLOD_PERCPU_INLINE_ struct allod_percpu_view allod_percpu_pool_view(
+	const struct allod_percpu_pool *pool)
+{
+	const struct allod_percpu_view view = { allod_percpu_pool_stride(pool),
+		(enum allod_rseq_index)allod_percpu_pool_index(pool),
+		allod_percpu_pool_cpus(pool) };
+	return view;
+}
+
+ALLOD_PERCPU_INLINE_ struct allod_percpu_view allod_percpu_default_view(void)
+{
+	const struct allod_percpu_view view = { ALLOD_PERCPU_STRIDE, ALLOD_RSEQ_CPU_ID,
+		ALLOD_PERCPU_CPUS_MAX };
+	return view;
+}
+
+ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_read(const uint64_t ALLOD_PERCPU *p)
+{
+	return allod_percpu_read_in(allod_percpu_default_view(), p);
+}
+
+ALLOD_PERCPU_INLINE_ uint32_t allod_percpu_read32(const uint32_t ALLOD_PERCPU *p)
+{
+	return allod_percpu_read32_in(allod_percpu_default_view(), p);
+}
+
+ALLOD_PERCPU_INLINE_ void allod_percpu_add(uint64_t ALLOD_PERCPU *p, uint64_t value)
+{
+	allod_percpu_add_in(allod_percpu_default_view(), p, value);
+}
+
+ALLOD_PERCPU_INLINE_ void allod_percpu_add32(uint32_t ALLOD_PERCPU *p, uint32_t value)
+{
+	allod_percpu_add32_in(allod_percpu_default_view(), p, value);
+}
+
+ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_add_return(uint64_t ALLOD_PERCPU *p, uint64_t value)
+{
+	return allod_percpu_add_return_in(allod_percpu_default_view(), p, value);
+}
+
+ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_xchg(uint64_t ALLOD_PERCPU *p, uint64_t value)
+{
+	return allod_percpu_xchg_in(allod_percpu_default_view(), p, value);
+}
+
+ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_cmpxchg(uint64_t ALLOD_PERCPU *p, uint64_t expected,
+	uint64_t value)
+{
+	return allod_percpu_cmpxchg_in(allod_percpu_default_view(), p, expected, value);
+}
+
+ALLOD_PERCPU_INLINE_ void allod_percpu_pair_add(struct allod_percpu_pair ALLOD_PERCPU *p,
+	uint64_t first, uint64_t second)
+{
+	allod_percpu_pair_add_in(allod_percpu_default_view(), p, first, second);
+}
+
+ALLOD_PERCPU_INLINE_ int allod_percpu_list_push(struct allod_percpu_list ALLOD_PERCPU *list,
+	struct allod_percpu_node *node)
+{
+	return allod_percpu_list_push_in(allod_percpu_default_view(), list, node);
+}
+
+ALLOD_PERCPU_INLINE_ struct allod_percpu_node *allod_percpu_list_pop(
+	struct allod_percpu_list ALLOD_PERCPU *list)
+{
+	return allod_percpu_list_pop_in(allod_percpu_default_view(), list);
+}
+
+ALLOD_PERCPU_INLINE_ int allod_percpu_copy_to(uint64_t ALLOD_PERCPU *word, uint64_t expected,
+	uint64_t value, void ALLOD_PERCPU *to, const void *from, size_t bytes)
+{
+	return allod_percpu_copy_to_in(allod_percpu_default_view(), word, expected, value, to, from,
+		bytes);
+}
+
+ALLOD_PERCPU_INLINE_ int allod_percpu_copy_from(uint64_t ALLOD_PERCPU *word, uint64_t expected,
+	uint64_t value, void *to, const void ALLOD_PERCPU *from, size_t bytes)
+{
+	return allod_percpu_copy_from_in(allod_percpu_default_view(), word, expected, value, to,
+		from, bytes);
+}
+
+ALLOD_PERCPU_INLINE_ void *allod_percpu_ring_reserve(struct allod_percpu_ring ALLOD_PERCPU *ring,
+	size_t capacity, size_t bytes)
+{
+	return allod_percpu_ring_reserve_in(allod_percpu_default_view(), ring, capacity, bytes);
 }
 
 #endif /* ALLOD_PERCPU_OPS_INLINE_H */

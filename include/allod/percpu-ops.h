@@ -18,13 +18,14 @@
  * Rules for every call here:
  *  - a pointer to a word is aligned to the word's size, in every copy;
  *  - the name ending in _in takes a view, which says how copies are numbered and how far apart they
- *    lie. The name without is the same for the library's stride and processor numbers;
+ *    lie. The name without is the same by allod_percpu_default_view();
  *  - each is inline, and is a function of the library as well, for other languages;
  *  - Safety: any thread, signal handlers. Since: 0.1. errno is never written.
  */
 #ifndef ALLOD_PERCPU_OPS_H
 #define ALLOD_PERCPU_OPS_H
 
+#include <allod/percpu.h>
 #include <allod/rseq.h>
 
 /* One file of the library compiles the operations as the functions that it exports. */
@@ -41,7 +42,7 @@ struct allod_percpu_view {
 	size_t stride;            /* bytes from one copy to the next */
 	enum allod_rseq_index by; /* which number */
 	/*
-	 * How many copies there are, at most ALLOD_PERCPU_COPIES_MOST. A thread whose number is not
+	 * How many copies there are, at most ALLOD_PERCPU_CPUS_MAX. A thread whose number is not
 	 * below it ends the process with "allod: no copy for this processor": by ALLOD_RSEQ_CPU_ID
 	 * it must be the number of possible processors, by ALLOD_RSEQ_MM_CID the most threads that
 	 * run at once will do where allod_rseq_available() says so.
@@ -49,7 +50,21 @@ struct allod_percpu_view {
 	unsigned count;
 };
 
-enum { ALLOD_PERCPU_COPIES_MOST = 8192 };
+/*
+ * The view of a pool's elements.
+ *
+ * Returns: the view. Errors: none.
+ */
+ALLOD_PERCPU_INLINE_ struct allod_percpu_view allod_percpu_pool_view(
+	const struct allod_percpu_pool *pool);
+
+/*
+ * The view of the elements of pools that were made without options: by processor numbers, with the
+ * library's stride.
+ *
+ * Returns: the view. Errors: none.
+ */
+ALLOD_PERCPU_INLINE_ struct allod_percpu_view allod_percpu_default_view(void);
 
 /* A link of a per-CPU list: the first member of what is listed, or anywhere in it. */
 struct allod_percpu_node {
@@ -84,9 +99,9 @@ struct allod_percpu_ring {
  * Source:  Linux, this_cpu_read().
  */
 ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_read_in(struct allod_percpu_view view,
-	const uint64_t *p);
+	const uint64_t ALLOD_PERCPU *p);
 ALLOD_PERCPU_INLINE_ uint32_t allod_percpu_read32_in(struct allod_percpu_view view,
-	const uint32_t *p);
+	const uint32_t ALLOD_PERCPU *p);
 
 /*
  * Adds to this processor's copy, modulo 2^64 or 2^32: subtract by adding the negative.
@@ -94,10 +109,10 @@ ALLOD_PERCPU_INLINE_ uint32_t allod_percpu_read32_in(struct allod_percpu_view vi
  * Errors:  none.
  * Source:  Linux, this_cpu_add(); librseq, rseq_load_add_store().
  */
-ALLOD_PERCPU_INLINE_ void allod_percpu_add_in(struct allod_percpu_view view, uint64_t *p,
-	uint64_t value);
-ALLOD_PERCPU_INLINE_ void allod_percpu_add32_in(struct allod_percpu_view view, uint32_t *p,
-	uint32_t value);
+ALLOD_PERCPU_INLINE_ void allod_percpu_add_in(struct allod_percpu_view view,
+	uint64_t ALLOD_PERCPU *p, uint64_t value);
+ALLOD_PERCPU_INLINE_ void allod_percpu_add32_in(struct allod_percpu_view view,
+	uint32_t ALLOD_PERCPU *p, uint32_t value);
 
 /*
  * Adds to this processor's copy, and tells what it is then.
@@ -105,8 +120,8 @@ ALLOD_PERCPU_INLINE_ void allod_percpu_add32_in(struct allod_percpu_view view, u
  * Returns: the new value. Errors: none.
  * Source:  Linux, this_cpu_add_return().
  */
-ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_add_return_in(struct allod_percpu_view view, uint64_t *p,
-	uint64_t value);
+ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_add_return_in(struct allod_percpu_view view,
+	uint64_t ALLOD_PERCPU *p, uint64_t value);
 
 /*
  * Stores to this processor's copy, and tells what it was.
@@ -114,8 +129,8 @@ ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_add_return_in(struct allod_percpu_vie
  * Returns: the old value. Errors: none.
  * Source:  Linux, this_cpu_xchg().
  */
-ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_xchg_in(struct allod_percpu_view view, uint64_t *p,
-	uint64_t value);
+ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_xchg_in(struct allod_percpu_view view,
+	uint64_t ALLOD_PERCPU *p, uint64_t value);
 
 /*
  * Stores to this processor's copy if that is `expected`.
@@ -123,8 +138,8 @@ ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_xchg_in(struct allod_percpu_view view
  * Returns: what the copy was: `expected` if `value` has been stored. Errors: none.
  * Source:  Linux, this_cpu_cmpxchg(); librseq, rseq_load_cbne_store().
  */
-ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_cmpxchg_in(struct allod_percpu_view view, uint64_t *p,
-	uint64_t expected, uint64_t value);
+ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_cmpxchg_in(struct allod_percpu_view view,
+	uint64_t ALLOD_PERCPU *p, uint64_t expected, uint64_t value);
 
 /*
  * Adds to both words of this processor's copy. Both change in one instruction: whoever reads them
@@ -133,7 +148,7 @@ ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_cmpxchg_in(struct allod_percpu_view v
  * Errors:  none.
  */
 ALLOD_PERCPU_INLINE_ void allod_percpu_pair_add_in(struct allod_percpu_view view,
-	struct allod_percpu_pair *p, uint64_t first, uint64_t second);
+	struct allod_percpu_pair ALLOD_PERCPU *p, uint64_t first, uint64_t second);
 
 /*
  * Both words of one copy, as they were at one moment.
@@ -155,7 +170,7 @@ struct allod_percpu_pair allod_percpu_pair_read(const struct allod_percpu_pair *
  * Source:  librseq, the per-CPU list of its tests.
  */
 ALLOD_PERCPU_INLINE_ int allod_percpu_list_push_in(struct allod_percpu_view view,
-	struct allod_percpu_list *list, struct allod_percpu_node *node);
+	struct allod_percpu_list ALLOD_PERCPU *list, struct allod_percpu_node *node);
 
 /*
  * Takes the first node from this processor's list. Where the process works by atomic instructions,
@@ -167,7 +182,7 @@ ALLOD_PERCPU_INLINE_ int allod_percpu_list_push_in(struct allod_percpu_view view
  * Source:  librseq, rseq_load_cbeq_store_add_load_store().
  */
 ALLOD_PERCPU_INLINE_ struct allod_percpu_node *allod_percpu_list_pop_in(
-	struct allod_percpu_view view, struct allod_percpu_list *list);
+	struct allod_percpu_view view, struct allod_percpu_list ALLOD_PERCPU *list);
 
 /*
  * Takes all nodes of one copy of a list, from any processor: closes it, passes the fence, takes
@@ -181,7 +196,7 @@ ALLOD_PERCPU_INLINE_ struct allod_percpu_node *allod_percpu_list_pop_in(
  * Source:  tcmalloc, draining of another processor's cache.
  */
 struct allod_percpu_node *allod_percpu_list_take(struct allod_percpu_view view,
-	struct allod_percpu_list *list, unsigned number);
+	struct allod_percpu_list ALLOD_PERCPU *list, unsigned number);
 
 /*
  * If this processor's copy of `word` is `expected`, copies from `from`, which is ordinary memory,
@@ -195,12 +210,14 @@ struct allod_percpu_node *allod_percpu_list_take(struct allod_percpu_view view,
  *          another thread that copies to the same word.
  * Source:  librseq, rseq_load_cbne_memcpy_store().
  */
-ALLOD_PERCPU_INLINE_ int allod_percpu_copy_to_in(struct allod_percpu_view view, uint64_t *word,
-	uint64_t expected, uint64_t value, void *to, const void *from, size_t bytes);
+ALLOD_PERCPU_INLINE_ int allod_percpu_copy_to_in(struct allod_percpu_view view,
+	uint64_t ALLOD_PERCPU *word, uint64_t expected, uint64_t value, void ALLOD_PERCPU *to,
+	const void *from, size_t bytes);
 
 /* The same in the other direction: from this processor's copy of `from` to ordinary memory. */
-ALLOD_PERCPU_INLINE_ int allod_percpu_copy_from_in(struct allod_percpu_view view, uint64_t *word,
-	uint64_t expected, uint64_t value, void *to, const void *from, size_t bytes);
+ALLOD_PERCPU_INLINE_ int allod_percpu_copy_from_in(struct allod_percpu_view view,
+	uint64_t ALLOD_PERCPU *word, uint64_t expected, uint64_t value, void *to,
+	const void ALLOD_PERCPU *from, size_t bytes);
 
 /*
  * Reserves room for a record in this processor's ring. The caller writes it, on whatever processor
@@ -212,8 +229,8 @@ ALLOD_PERCPU_INLINE_ int allod_percpu_copy_from_in(struct allod_percpu_view view
  * Errors:  none.
  * Source:  Linux, bpf_ringbuf_reserve(); LTTng's ring buffer.
  */
-void *allod_percpu_ring_reserve_in(struct allod_percpu_view view, struct allod_percpu_ring *ring,
-	size_t capacity, size_t bytes);
+void *allod_percpu_ring_reserve_in(struct allod_percpu_view view,
+	struct allod_percpu_ring ALLOD_PERCPU *ring, size_t capacity, size_t bytes);
 
 /* Commits a record of allod_percpu_ring_reserve(); `bytes` is what was asked for there. */
 void allod_percpu_ring_commit(void *record, size_t bytes);
@@ -236,27 +253,28 @@ size_t allod_percpu_ring_consume(struct allod_percpu_ring *copy, size_t capacity
  */
 
 /* The slow halves: register the thread and try again, or work by atomic instructions. */
-uint64_t allod_percpu_read_slow_(struct allod_percpu_view view, const uint64_t *p);
-uint32_t allod_percpu_read32_slow_(struct allod_percpu_view view, const uint32_t *p);
-void allod_percpu_add_slow_(struct allod_percpu_view view, uint64_t *p, uint64_t value);
-void allod_percpu_add32_slow_(struct allod_percpu_view view, uint32_t *p, uint32_t value);
-uint64_t allod_percpu_add_return_slow_(struct allod_percpu_view view, uint64_t *p, uint64_t value);
-uint64_t allod_percpu_xchg_slow_(struct allod_percpu_view view, uint64_t *p, uint64_t value);
-uint64_t allod_percpu_cmpxchg_slow_(struct allod_percpu_view view, uint64_t *p, uint64_t expected,
+uint64_t allod_percpu_read_slow_(struct allod_percpu_view view, const uint64_t ALLOD_PERCPU *p);
+uint32_t allod_percpu_read32_slow_(struct allod_percpu_view view, const uint32_t ALLOD_PERCPU *p);
+void allod_percpu_add_slow_(struct allod_percpu_view view, uint64_t ALLOD_PERCPU *p,
 	uint64_t value);
-void allod_percpu_pair_add_slow_(struct allod_percpu_view view, struct allod_percpu_pair *p,
-	uint64_t first, uint64_t second);
-int allod_percpu_list_push_slow_(struct allod_percpu_view view, struct allod_percpu_list *list,
-	struct allod_percpu_node *node);
+void allod_percpu_add32_slow_(struct allod_percpu_view view, uint32_t ALLOD_PERCPU *p,
+	uint32_t value);
+uint64_t allod_percpu_add_return_slow_(struct allod_percpu_view view, uint64_t ALLOD_PERCPU *p,
+	uint64_t value);
+uint64_t allod_percpu_xchg_slow_(struct allod_percpu_view view, uint64_t ALLOD_PERCPU *p,
+	uint64_t value);
+uint64_t allod_percpu_cmpxchg_slow_(struct allod_percpu_view view, uint64_t ALLOD_PERCPU *p,
+	uint64_t expected, uint64_t value);
+void allod_percpu_pair_add_slow_(struct allod_percpu_view view,
+	struct allod_percpu_pair ALLOD_PERCPU *p, uint64_t first, uint64_t second);
+int allod_percpu_list_push_slow_(struct allod_percpu_view view,
+	struct allod_percpu_list ALLOD_PERCPU *list, struct allod_percpu_node *node);
 struct allod_percpu_node *allod_percpu_list_pop_slow_(struct allod_percpu_view view,
-	struct allod_percpu_list *list);
-int allod_percpu_copy_to_slow_(struct allod_percpu_view view, uint64_t *word, uint64_t expected,
-	uint64_t value, void *to, const void *from, size_t bytes);
-int allod_percpu_copy_from_slow_(struct allod_percpu_view view, uint64_t *word, uint64_t expected,
-	uint64_t value, void *to, const void *from, size_t bytes);
-
-/* Which numbers of each kind have been used. */
-extern unsigned char allod_percpu_used_[2][ALLOD_PERCPU_COPIES_MOST];
+	struct allod_percpu_list ALLOD_PERCPU *list);
+int allod_percpu_copy_to_slow_(struct allod_percpu_view view, uint64_t ALLOD_PERCPU *word,
+	uint64_t expected, uint64_t value, void ALLOD_PERCPU *to, const void *from, size_t bytes);
+int allod_percpu_copy_from_slow_(struct allod_percpu_view view, uint64_t ALLOD_PERCPU *word,
+	uint64_t expected, uint64_t value, void *to, const void ALLOD_PERCPU *from, size_t bytes);
 
 #ifdef __cplusplus
 }

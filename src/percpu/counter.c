@@ -24,11 +24,11 @@ static _Atomic(uint64_t) *atomic_of(const uint64_t *word)
 
 static bool is_used(const struct allod_counter *counter, unsigned number)
 {
-	return !allod_cs_is_zero_(&allod_percpu_used_[counter->view.by][number]);
+	return !allod_cs_is_zero_(&allod_percpu_active_[number]);
 }
 
 PERCPU_EXPORT void allod_counter_init(struct allod_counter *counter, struct allod_percpu_view view,
-	struct allod_counter_copy *copies, uint64_t batch)
+	struct allod_counter_copy ALLOD_PERCPU *copies, uint64_t batch)
 {
 	*counter = (struct allod_counter){ .view = view, .copies = copies, .batch = batch };
 }
@@ -47,13 +47,20 @@ PERCPU_EXPORT void allod_counter_publish_(struct allod_counter *counter,
 
 PERCPU_EXPORT void allod_counter_add_slow_(struct allod_counter *counter, int64_t value)
 {
-	if (percpu_enter(counter->view)) {
-		allod_counter_add(counter, value);
-		return;
-	}
+	const struct allod_percpu_view view = counter->view;
+	struct allod_counter_copy *copy;
+	uint64_t total;
+	int32_t i;
+	bool done = false;
 
-	struct allod_counter_copy *copy = percpu_atomic_copy(counter->view, counter->copies);
-	a_add_rlx(atomic_of(&copy->total), (uint64_t)value);
+	while (!done && percpu_enter(view, &i)) {
+		copy = allod_percpu_copy_(view, counter->copies, i);
+		done = allod_cs_add_return_(view.by, i, &copy->total, (uint64_t)value, &total) == 0;
+	}
+	if (!done) {
+		copy = percpu_atomic_copy(view, counter->copies);
+		a_add_rlx(atomic_of(&copy->total), (uint64_t)value);
+	}
 	if (counter->batch != 0)
 		allod_counter_publish_(counter, copy);
 }

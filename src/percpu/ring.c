@@ -109,7 +109,7 @@ static void *fill_place(struct allod_percpu_ring *ring, size_t capacity, const s
 }
 
 PERCPU_EXPORT void *allod_percpu_ring_reserve_in(struct allod_percpu_view view,
-	struct allod_percpu_ring *ring, size_t capacity, size_t bytes)
+	struct allod_percpu_ring ALLOD_PERCPU *ring, size_t capacity, size_t bytes)
 {
 	struct allod_percpu_ring *copy;
 	struct place place;
@@ -119,11 +119,9 @@ PERCPU_EXPORT void *allod_percpu_ring_reserve_in(struct allod_percpu_view view,
 	if (capacity < CAPACITY_LEAST || bytes >= RECORD_BYTES_MOST || room_for(bytes) > capacity)
 		return NULL;
 	do {
-		if (allod_percpu_enter_(view, &i)) {
+		if (allod_percpu_enter_(view, &i) || percpu_enter(view, &i)) {
 			copy = allod_percpu_copy_(view, ring, i);
 			ret = try_sequence(view, copy, i, capacity, bytes, &place);
-		} else if (percpu_enter(view)) {
-			ret = 1;
 		} else {
 			copy = percpu_atomic_copy(view, ring);
 			ret = try_atomic(copy, capacity, bytes, &place);

@@ -58,7 +58,6 @@ static _Atomic(uint32_t) way;
 static unsigned features; /* const after the start */
 
 PERCPU_EXPORT struct allod_rseq_state_ allod_rseq_state_;
-PERCPU_EXPORT unsigned char allod_percpu_used_[2][ALLOD_PERCPU_COPIES_MOST];
 
 static ptrdiff_t offset_of(const void *field)
 {
@@ -188,31 +187,44 @@ static bool registered(enum allod_rseq_index by)
 }
 
 /* Pools are told first: what their elements contain on a new processor has to be there. */
-static void note_used(enum allod_rseq_index by, unsigned number)
+/* False: the process works by atomic instructions. */
+static bool has_number(enum allod_rseq_index by)
 {
-	if (allod_percpu_mark_active((int)number) != 0)
-		return;
-	a_store_rlx((_Atomic(unsigned char) *)&allod_percpu_used_[by][number], 1);
-}
-
-bool percpu_enter(struct allod_percpu_view view)
-{
-	start();
 	/* [rseq.1] acq: the state, and that the fence has been passed; pairs with start() */
 	const uint32_t seen = a_load_acq(&way);
 
 	if (seen == WAY_ATOMIC)
 		return false;
-	if (seen == WAY_STOPPING || !registered(view.by)) {
-		give_up();
+	if (seen != WAY_STOPPING && registered(by))
+		return true;
+	give_up();
+	return false;
+}
+
+/*
+ * -EAGAIN: this is a signal handler, and its thread was just working on a pool. The operation stores
+ * all the same: what is lost by that is that the number counts as not active until the next one.
+ */
+static void mark(unsigned number)
+{
+	const int ret = allod_percpu_mark_active((int)number);
+
+	if (ret != 0 && ret != -EAGAIN)
+		os_fatal("allod: percpu: no memory for this processor\n");
+}
+
+bool percpu_enter(struct allod_percpu_view view, int32_t *ret_number)
+{
+	start();
+	if (!has_number(view.by))
 		return false;
-	}
 	const int32_t number = allod_cs_index_(view.by);
 	if (number < 0)
-		return !percpu_is_atomic();
+		return !percpu_is_atomic() && percpu_enter(view, ret_number);
 	if ((uint32_t)number >= view.count)
 		os_fatal("allod: no copy for this processor\n");
-	note_used(view.by, (unsigned)number);
+	mark((unsigned)number);
+	*ret_number = number;
 	return true;
 }
 
@@ -226,13 +238,13 @@ bool percpu_is_atomic(void)
 	return seen >= WAY_STOPPING;
 }
 
-void *percpu_atomic_copy(struct allod_percpu_view view, const void *p)
+void *percpu_atomic_copy(struct allod_percpu_view view, const void ALLOD_PERCPU *p)
 {
 	const int cpu = sched_getcpu();
 	const unsigned number = cpu < 0 ? 0 : (unsigned)cpu % view.count;
 
-	note_used(view.by, number);
-	return (char *)p + number * view.stride;
+	mark(number);
+	return allod_percpu_copy_(view, p, (int32_t)number);
 }
 
 PERCPU_EXPORT enum allod_rseq_mode allod_rseq_mode(void)
@@ -259,10 +271,8 @@ PERCPU_EXPORT int allod_rseq_available(enum allod_rseq_index by)
 
 PERCPU_EXPORT int allod_rseq_register(void)
 {
-	const struct allod_percpu_view any = { 0, ALLOD_RSEQ_CPU_ID, ALLOD_PERCPU_COPIES_MOST };
-
 	start();
-	return percpu_enter(any) ? 0 : -ENOTSUP;
+	return has_number(ALLOD_RSEQ_CPU_ID) ? 0 : -ENOTSUP;
 }
 
 PERCPU_EXPORT int allod_rseq_current(enum allod_rseq_index by)
@@ -276,7 +286,7 @@ PERCPU_EXPORT int allod_rseq_current(enum allod_rseq_index by)
 
 PERCPU_EXPORT int allod_rseq_fence(int cpu)
 {
-	if (cpu < -1 || cpu >= ALLOD_PERCPU_COPIES_MOST)
+	if (cpu < -1 || cpu >= ALLOD_PERCPU_CPUS_MAX)
 		return -EINVAL;
 	start();
 	if (percpu_is_atomic()) {

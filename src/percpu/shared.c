@@ -45,7 +45,7 @@ static struct allod_percpu_node *take_all(struct allod_percpu_list *copy)
 }
 
 PERCPU_EXPORT struct allod_percpu_node *allod_percpu_list_take(struct allod_percpu_view view,
-	struct allod_percpu_list *list, unsigned number)
+	struct allod_percpu_list ALLOD_PERCPU *list, unsigned number)
 {
 	struct allod_percpu_list *copy = allod_percpu_copy_(view, list, (int32_t)number);
 

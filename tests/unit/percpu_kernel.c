@@ -208,7 +208,7 @@ void kernel_start(void)
 	allod_rseq_state_.index[ALLOD_RSEQ_CPU_ID] = offset_of(&area.cpu_id);
 	allod_rseq_state_.index[ALLOD_RSEQ_MM_CID] = offset_of(&area.mm_cid);
 	allod_rseq_state_.cs = offset_of(&area.cs);
-	memset(allod_percpu_used_, 1, sizeof allod_percpu_used_);
+	memset(allod_percpu_active_, 1, sizeof allod_percpu_active_);
 	CHECK_EQ(sigaction(SIGTRAP, &action, NULL), 0);
 	prepare();
 }

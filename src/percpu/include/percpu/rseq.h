@@ -13,16 +13,17 @@
 #define PERCPU_EXPORT __attribute__((visibility("default")))
 
 /*
- * For an operation whose thread has no number: registers the thread. True: it has one now, so the
- * sequence is to be tried. False: the process works by atomic instructions, for good.
+ * For an operation whose thread has no number, or is where no thread was before: registers the
+ * thread, and marks the number active. True: the sequence is to be tried at *ret_number. False: the
+ * process works by atomic instructions, for good.
  */
-bool percpu_enter(struct allod_percpu_view view);
+bool percpu_enter(struct allod_percpu_view view, int32_t *ret_number);
 
 /* True when the process works by atomic instructions; once true, always true. */
 bool percpu_is_atomic(void);
 
-/* By atomic instructions: the copy to work on, whose number is noted as used. */
-void *percpu_atomic_copy(struct allod_percpu_view view, const void *p);
+/* By atomic instructions: the copy to work on, whose number is marked active. */
+void *percpu_atomic_copy(struct allod_percpu_view view, const void ALLOD_PERCPU *p);
 
 #if defined(__x86_64__)
 
