@@ -4,8 +4,7 @@
 
 #include <errno.h>
 
-/* Whether the range lies in a live block. */
-static bool is_within(const char *address, size_t bytes)
+bool block_has_range(const char *address, size_t bytes)
 {
 	struct block block;
 
@@ -25,7 +24,7 @@ int block_commit(void *address, size_t bytes)
 	uintptr_t from = (uintptr_t)address & -page_bytes();
 	int ret;
 
-	if (!is_within(address, bytes))
+	if (!block_has_range(address, bytes))
 		return -EINVAL;
 	bytes = round_pages((uintptr_t)address + bytes - from);
 	ret = os_populate((char *)from, bytes);
@@ -41,7 +40,7 @@ int block_release(void *address, size_t bytes)
 	uintptr_t from = round_pages((uintptr_t)address);
 	uintptr_t end = ((uintptr_t)address + bytes) & -page_bytes();
 
-	if (!is_within(address, bytes))
+	if (!block_has_range(address, bytes))
 		return -EINVAL;
 	return end > from ? os_decommit((char *)from, end - from) : 0;
 }

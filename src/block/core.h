@@ -175,6 +175,10 @@ static inline size_t granules_for(size_t bytes)
 /* Pages that a piece has at most; 0 where a granule is but one page. */
 size_t piece_most(void);
 int piece_alloc(size_t pages, unsigned flags, char **ret_base);
+/* Allocates up to `count`; returns how many. What is missing may yet be had by piece_alloc(). */
+size_t piece_alloc_many(size_t pages, unsigned flags, size_t count, void **ret_blocks);
+/* Frees the live pieces of a granule at these pages, by one change; false: one of them is none. */
+bool piece_free_many(struct unit *unit, uint32_t begins);
 /* Frees the piece that begins at `p`; false when no live one does. */
 bool piece_free(struct unit *unit, uint64_t word, char *p);
 /* The live piece of the page, told to hold it or to begin with it. */
@@ -259,6 +263,9 @@ char *spare_take(size_t granules, size_t *ret_granules);
 bool spare_put(char *base, size_t granules);
 /* As cache_flush(). */
 size_t spare_flush(bool everything);
+
+/* commit.c: whether the range is not empty and lies in a live block. */
+bool block_has_range(const char *address, size_t bytes);
 
 /* tag.c: numbers for names; 0 is none, or one too many. */
 unsigned tag_number(const char *name);

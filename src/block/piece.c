@@ -25,6 +25,7 @@
 enum {
 	LISTS = 7,
 	LISTED_SHIFT = 56,
+	FRESH_MOST = 32, /* granules that a batch takes at once */
 	ZERO_SHIFT = 32,
 	BEGIN_SHIFT = 16,
 };
@@ -346,6 +347,77 @@ int piece_alloc(size_t pages, unsigned flags, char **ret_base)
 	return 0;
 }
 
+/* Divides fresh granules into pieces, as many as are wanted, or 2 MiB of them; how many. */
+static size_t take_fresh_many(size_t n, size_t count, bool may_call, void **ret_blocks,
+	bool *ret_zeroed)
+{
+	const size_t each = pages_in_granule() / n;
+	size_t granules = (count + each - 1) / each;
+	size_t done = 0;
+	struct page_run run;
+	struct unit *unit;
+
+	granules = granules < FRESH_MOST ? granules : FRESH_MOST;
+	if (!lists_get() ||
+		(may_call ? page_alloc(granules, 0, &run) : page_alloc_ready(granules, 0, &run)))
+		return 0;
+	if (!page_in_arena(run.base) ||
+		unit_need(run.base + (granules - 1) * PAGE_GRANULE_BYTES, may_call, &unit)) {
+		page_free(run.base, granules);
+		return 0;
+	}
+	for (size_t i = 0; i < granules; i++) {
+		char *base = run.base + i * PAGE_GRANULE_BYTES;
+		uint32_t begins = 0;
+		for (unsigned page = 0; page + n <= pages_in_granule() && done < count;
+			page += (unsigned)n) {
+			begins |= 1u << page;
+			ret_blocks[done++] = base + page * page_bytes();
+		}
+		const uint32_t free =
+			all_pages() & ~span(0, (size_t)__builtin_popcount(begins) * n);
+		/* [block.3] rel: the pages' contents are before; pairs with take_from(). */
+		a_store_rel(&unit_of(base)->word,
+			make(free | begins, begins, run.zeroed ? free : 0, listing_for(free)));
+		if (free)
+			list_new(unit_of(base), listing_for(free));
+	}
+	*ret_zeroed = run.zeroed;
+	return done;
+}
+
+/* A piece that is there already, or NULL. */
+static char *take_ready(size_t pages, bool *ret_zeroed)
+{
+	char *base = cache_take(cache_class_of_pages(pages));
+
+	*ret_zeroed = false;
+	if (!base)
+		return take_listed(pages, ret_zeroed);
+	piece_revive(base);
+	return base;
+}
+
+size_t piece_alloc_many(size_t pages, unsigned flags, size_t count, void **ret_blocks)
+{
+	const bool may_call = !(flags & ALLOD_PAGE_CONSTANT_TIME);
+	size_t done = 0;
+
+	while (done < count) {
+		bool zeroed;
+		size_t n = (ret_blocks[done] = take_ready(pages, &zeroed)) != NULL;
+		if (!n)
+			n = take_fresh_many(pages, count - done, may_call, ret_blocks + done,
+				&zeroed);
+		if (!n)
+			break;
+		for (size_t i = 0; i < n && flags & ALLOD_PAGE_ZEROED && !zeroed; i++)
+			memset(ret_blocks[done + i], 0, pages * page_bytes());
+		done += n;
+	}
+	return done;
+}
+
 /* The granule has more free than its list says; who has its bit sees to that, or we. */
 static void move_lists(struct unit *unit, unsigned listed)
 {
@@ -355,25 +427,35 @@ static void move_lists(struct unit *unit, unsigned listed)
 		relist(unit);
 }
 
-/*
- * The pages of the piece at `page`, whose word was `word` just now, become free. `was` are the bits
- * that the page must have. False: it has not.
- */
-static bool make_free(struct unit *unit, uint64_t word, unsigned page, uint64_t was)
+/* The pages of the pieces that begin at these. */
+static uint32_t pages_of(uint64_t word, uint32_t begins)
 {
-	const uint64_t bits = (uint64_t)1 << page | (uint64_t)1 << (page + BEGIN_SHIFT);
+	uint32_t pages = 0;
+
+	for (; begins; begins &= begins - 1) {
+		unsigned page = (unsigned)__builtin_ctz(begins);
+		pages |= span(page, length_at(word, page));
+	}
+	return pages;
+}
+
+/*
+ * The pages of the pieces at `begins`, in a granule whose word was `word` just now, become free.
+ * `was` are the bits that their first pages must have. False: one has not.
+ */
+static bool make_free(struct unit *unit, uint64_t word, uint32_t begins, uint64_t was)
+{
+	const uint64_t bits = begins | (uint64_t)begins << BEGIN_SHIFT;
 	uint64_t new;
 	unsigned listed;
 	unsigned wanted;
 
 	do {
-		uint32_t pages;
 		if (unit_kind(word) != UNIT_PIECES || (word & bits) != was)
 			return false;
-		pages = span(page, length_at(word, page));
 		listed = listed_of(word);
-		new = make(live_of(word) | pages, begin_of(word) & ~(1u << page), zero_of(word),
-			listed);
+		new = make(live_of(word) | pages_of(word, begins), begin_of(word) & ~begins,
+			zero_of(word), listed);
 		wanted = listing_for(free_of(new));
 		if (!listed && free_of(new) == all_pages())
 			new = unit_word(UNIT_FREED);
@@ -426,7 +508,7 @@ void piece_drop(char *base)
 	struct unit *unit = unit_of(base);
 	unsigned page = page_of(base);
 
-	if (!make_free(unit, a_load_rlx(&unit->word), page, bits_idle(page)))
+	if (!make_free(unit, a_load_rlx(&unit->word), 1u << page, bits_idle(page)))
 		os_fatal("allod: corrupted page map\n");
 }
 
@@ -439,7 +521,7 @@ bool piece_free(struct unit *unit, uint64_t word, char *p)
 		return false;
 	class = cache_class_of_pages(length_at(word, page));
 	if (!cache_has_room(class))
-		return make_free(unit, word, page, bits_live(page));
+		return make_free(unit, word, 1u << page, bits_live(page));
 	if (!turn(unit, word, page, bits_live(page), bits_idle(page)))
 		return false;
 	if (!cache_put(class, p))
@@ -520,6 +602,12 @@ size_t piece_room(const struct unit *unit, const char *p)
 		free_of(word) >> (page + pages) & 1)
 		pages++;
 	return pages * page_bytes();
+}
+
+bool piece_free_many(struct unit *unit, uint32_t begins)
+{
+	return make_free(unit, a_load_rlx(&unit->word), begins,
+		begins | (uint64_t)begins << BEGIN_SHIFT);
 }
 
 bool piece_find(const struct unit *unit, uint64_t word, const char *p, bool begins,

@@ -358,3 +358,27 @@ TEST(misuse_is_fatal)
 {
 	CHECK_DEATH(free_foreign(), SIGABRT, "allod: invalid page free\n");
 }
+
+/* So it does in a batch, where blocks are freed together. */
+static void free_batch(size_t bytes, size_t bad, ptrdiff_t offset, size_t other)
+{
+	struct allod_page_op ops[40];
+
+	for (size_t i = 0; i < 40; i++)
+		ops[i] = (struct allod_page_op){ .verb = ALLOD_PAGE_OP_ALLOC, .bytes = bytes };
+	(void)allod_page_batch(ops, 40);
+	for (size_t i = 0; i < 40; i++)
+		ops[i].verb = ALLOD_PAGE_OP_FREE;
+	ops[bad].block = (char *)ops[other].block + offset;
+	(void)allod_page_batch(ops, 40);
+}
+
+TEST(misuse_in_a_batch_is_fatal)
+{
+	CHECK_DEATH(free_batch(8 * KIB, 7, 0, 6), SIGABRT, "allod: double page free\n");
+	CHECK_DEATH(free_batch(8 * KIB, 39, 0, 0), SIGABRT, "allod: double page free\n");
+	CHECK_DEATH(free_batch(64 * KIB, 20, 0, 3), SIGABRT, "allod: double page free\n");
+	CHECK_DEATH(free_batch(40 * MIB, 20, 0, 3), SIGABRT, "allod: double page free\n");
+	CHECK_DEATH(free_batch(8 * KIB, 5, 4 * KIB, 5), SIGABRT, "allod: invalid page free\n");
+	CHECK_DEATH(free_batch(256 * KIB, 5, 64 * KIB, 5), SIGABRT, "allod: invalid page free\n");
+}

@@ -71,6 +71,30 @@ size_t block_room(const struct block *block);
 /* swap.c; 0, -ENOSPC, -ENOMEM. */
 int block_swap(void *a, void *b, unsigned flags);
 
+/* many.c: for batches of at most BLOCK_MANY. */
+
+enum { BLOCK_MANY = 64 };
+
+/*
+ * Allocates up to `count` blocks of one size, as far as that is cheaper together; returns how many.
+ * `flags` are of ALLOD_PAGE_ZEROED, _NO_COMMIT, _CONSTANT_TIME. The rest is for block_alloc(), also
+ * if there is no memory.
+ */
+size_t block_alloc_many(size_t bytes, unsigned flags, size_t count, void **ret_blocks);
+/* Frees live blocks, which it sorts. Misuse ends the process. */
+void block_free_many(void **blocks, size_t count);
+
+/* A range of addresses, and what became of it. */
+struct block_range {
+	char *address;
+	size_t bytes;
+	int result;
+};
+
+/* block_commit() or block_release() of each. */
+void block_commit_many(struct block_range *ranges, size_t count);
+void block_release_many(struct block_range *ranges, size_t count);
+
 /* commit.c; the range lies within one block, else -EINVAL. */
 int block_commit(void *address, size_t bytes);
 int block_release(void *address, size_t bytes);
