@@ -206,6 +206,8 @@ bool run_find(const struct unit *unit, uint64_t word, const char *p, struct bloc
 /* The live run that holds `p`, whose granule does not begin one. */
 bool run_holding(const struct unit *unit, const char *p, struct block *ret_block);
 void run_drop(char *base, size_t granules);
+/* Frees a live run whose pages have been moved elsewhere. */
+void run_free_empty(struct unit *unit);
 int run_resize(struct unit *unit, size_t bytes, unsigned flags);
 size_t run_room(const struct unit *unit);
 

@@ -101,9 +101,8 @@ static int move(const struct block *b, size_t bytes, unsigned flags, void **ret_
 		return -ENOTSUP;
 	ret = slot_adopt(b, bytes, room_for(bytes), tag_of(b), flags & ALLOD_PAGE_ZEROED,
 		ret_block);
-	/* What is left there is a run without pages. */
 	if (!ret)
-		block_free(b->base);
+		run_free_empty(unit_at(b->id));
 	return ret;
 }
 

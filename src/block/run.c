@@ -97,6 +97,18 @@ static void run_rest(char *p, size_t granules)
 		run_drop(p, granules);
 }
 
+void run_free_empty(struct unit *unit)
+{
+	size_t granules = unit_run_granules(a_load_rlx(&unit->word));
+	size_t room = a_load_rlx(&unit->room);
+
+	a_store_rlx(&unit->word, unit_word(UNIT_FREED));
+	/* What lies behind the block, in its room, stayed as it was. */
+	if (room > granules)
+		page_shrink(unit_address(unit), room, granules);
+	page_free_clean(unit_address(unit), granules);
+}
+
 bool run_free(struct unit *unit, uint64_t word, char *p)
 {
 	size_t room = a_load_rlx(&unit->room);
@@ -118,9 +130,18 @@ static void word_set(struct unit *unit, uint64_t word, size_t granules)
 /* Takes granules behind the run's own; *ret_zeroed: they read as zero. */
 static bool room_grow(struct unit *unit, size_t granules, unsigned flags, bool *ret_zeroed)
 {
+	size_t room = a_load_rlx(&unit->room);
+	char *base = unit_address(unit);
+	struct unit *last;
+
 	if (flags & ALLOD_PAGE_CONSTANT_TIME || granules > RUN_MOST_GRANULES ||
-		!page_extend(unit_address(unit), a_load_rlx(&unit->room), granules, ret_zeroed))
+		!page_extend(base, room, granules, ret_zeroed))
 		return false;
+	/* All units of a run are accessible. */
+	if (unit_need(base + ((granules - 1) << PAGE_GRANULE_SHIFT), true, &last)) {
+		page_shrink(base, granules, room);
+		return false;
+	}
 	a_store_rlx(&unit->room, (uint32_t)granules);
 	return true;
 }

@@ -329,14 +329,17 @@ static int grow(const struct slot_ref *ref, size_t bytes, unsigned flags)
 	return 0;
 }
 
-/* Gives the pages of [from, end) back, counted from slot pos on. */
+/*
+ * Gives the pages of [from, end) back, counted from slot pos on, and what an earlier block has left
+ * behind them.
+ */
 static void drop_range(struct zone *z, size_t pos, size_t from, size_t end)
 {
 	for (size_t i = from >> z->shift; i << z->shift < end; i++) {
 		struct slot *s = &z->table[pos + i];
 		size_t begin = i << z->shift;
 		size_t low = max_size(from, begin);
-		size_t high = min_size(end, begin + a_load_rlx(&s->dirty));
+		size_t high = begin + a_load_rlx(&s->dirty);
 		if (low < high && high - low >= SHRINK_LEAST_BYTES &&
 			!os_decommit(slot_address(z, pos) + low, high - low))
 			a_store_rlx(&s->dirty, low - begin);

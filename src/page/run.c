@@ -274,6 +274,17 @@ void page_free(char *base, size_t granules)
 		direct_free(a, base, granules);
 }
 
+void page_free_clean(char *base, size_t granules)
+{
+	struct arena *a = arena_get();
+	size_t pos;
+
+	if (arena_position(a, base, &pos))
+		run_give_clean(a, pos, granules);
+	else
+		direct_free(a, base, granules);
+}
+
 /*
  * Takes [from, end), growing the arena when the range reaches beyond the frontier and is free as
  * far as that.

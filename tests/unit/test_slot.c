@@ -132,6 +132,25 @@ TEST(resize_in_place)
 	CHECK_EQ(p[MIB - 1], 9);
 }
 
+/* A block shrinks in a slot that was fuller before: what is behind it is not taken for zero. */
+TEST(shrink_in_a_used_slot)
+{
+	struct slot_ref ref;
+	char *p;
+
+	slot_start();
+	p = slot_take(4 * MIB, 8 * MIB, 0);
+	memset(p, 7, 4 * MIB);
+	CHECK(slot_free(p));
+	CHECK(slot_take(MIB, 8 * MIB, 0) == p);
+	ref = slot_ref_of(p);
+	CHECK_EQ(slot_resize(&ref, 64 * KIB, 0), 0);
+	ref = slot_ref_of(p);
+	CHECK_EQ(slot_resize(&ref, 4 * MIB, ALLOD_PAGE_ZEROED), 0);
+	for (size_t i = 64 * KIB; i < 4 * MIB; i += 4 * KIB)
+		CHECK_EQ(p[i], 0);
+}
+
 TEST(grow_over_slots)
 {
 	struct slot_ref ref;

@@ -117,6 +117,9 @@ void page_prepare(struct page_run *run, bool zero, bool populate);
  */
 void page_free(char *base, size_t granules);
 
+/* The same for a run all of which reads as zero, because its pages have been moved elsewhere. */
+void page_free_clean(char *base, size_t granules);
+
 /*
  * Grows a run where it stands, from `old_granules` to `new_granules`. True on success; *ret_zeroed
  * says whether the added part reads as zero. False: nothing changed.
