@@ -49,8 +49,8 @@
 
 typedef long long allod_two_words_ __attribute__((__vector_size__(16), __may_alias__));
 
-/* The number of the kind; negative while it cannot be used. Not an access that a sanitizer sees. */
-static __inline__ int32_t allod_cs_index_(enum allod_rseq_index by)
+/* One number of the thread's area. Not an access that a sanitizer sees. */
+static __inline__ int32_t allod_cs_number_(enum allod_rseq_index by)
 {
 	int64_t at;
 
@@ -58,6 +58,18 @@ static __inline__ int32_t allod_cs_index_(enum allod_rseq_index by)
 			     : "=&r"(at)
 			     : "m"(allod_rseq_state_.index[by]));
 	return (int32_t)at;
+}
+
+/*
+ * The number of the kind; negative while it cannot be used. When an area is unregistered the kernel
+ * sets its concurrency id to 0: the processor's number tells.
+ */
+static __inline__ int32_t allod_cs_index_(enum allod_rseq_index by)
+{
+	const int32_t number = allod_cs_number_(by);
+
+	return by == ALLOD_RSEQ_CPU_ID ? number
+				       : number | (allod_cs_number_(ALLOD_RSEQ_CPU_ID) >> 31);
 }
 
 static __inline__ uint64_t allod_cs_load_(const void *p)

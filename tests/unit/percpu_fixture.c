@@ -11,6 +11,11 @@
 
 #include "harness.h"
 
+/* glibc has the field, and no name for it. */
+#ifndef sigev_notify_thread_id
+#define sigev_notify_thread_id _sigev_un._tid
+#endif
+
 enum { THREADS_MOST = 64 };
 
 const struct allod_percpu_view by_cpu = { STRIDE, ALLOD_RSEQ_CPU_ID, COPIES };
@@ -76,7 +81,7 @@ static void storm_begin(timer_t *ret_timer)
 	const struct itimerspec period = { { 0, storm_period_us * 1000L },
 		{ 0, storm_period_us * 1000L } };
 
-	event._sigev_un._tid = (pid_t)syscall(SYS_gettid);
+	event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
 	CHECK_EQ(timer_create(CLOCK_MONOTONIC, &event, ret_timer), 0);
 	CHECK_EQ(timer_settime(*ret_timer, 0, &period, NULL), 0);
 }
