@@ -2,6 +2,7 @@
 #include "test_signal_ops.h"
 
 #include "harness.h"
+#include "heap/batch.h"
 #include "heap/core.h"
 
 enum { BLOCKS_MAX = 40000 };
@@ -250,6 +251,43 @@ static void run_stats(void)
 	heap_stats_read(&stats);
 }
 
+/* The first of a batch is the subject, the others go back together. */
+static void batch(size_t size, size_t count)
+{
+	const struct heap_want want = { .align = HEAP_ALIGN_MIN, .zeroed = true };
+	void *batch_blocks[200];
+	CHECK_EQ(heap_alloc_many(size, &want, count, batch_blocks), count);
+	for (size_t i = 0; i < count; i++) {
+		CHECK_EQ(*(uint64_t *)batch_blocks[i], 0);
+		*(uint64_t *)batch_blocks[i] = i;
+	}
+	for (size_t i = 0; i < count; i++)
+		CHECK_EQ(*(uint64_t *)batch_blocks[i], i);
+	subject = batch_blocks[0];
+	heap_free_many(batch_blocks + 1, count - 1, false);
+}
+
+static void run_batch(void)
+{
+	batch(FINE, 40);
+}
+
+/* More than two slabs, so that one of them is freed whole. */
+static void run_batch_slabs(void)
+{
+	batch(COARSE, 200);
+}
+
+static void run_adjust(void)
+{
+	const struct heap_want want = { .align = 8192, .reserve = 1 << 20, .zeroed = true };
+	void *p;
+	*subject = 4711;
+	CHECK_EQ(heap_adjust(subject, 700000, &want, &p), 0);
+	subject = p;
+	CHECK(*subject == 4711 && subject[600000 / 8] == 0);
+}
+
 const struct op ops[] = {
 	{ "malloc from the bin", prepare_nothing, run_malloc },
 	{ "free of an own block", prepare_subject, run_free },
@@ -274,6 +312,10 @@ const struct op ops[] = {
 	{ "large realloc", prepare_large, run_resize_large },
 	{ "trim", prepare_available, run_trim },
 	{ "statistics", prepare_available, run_stats },
+	{ "a batch", prepare_refill, run_batch },
+	{ "a batch that collects", prepare_collect, run_batch },
+	{ "a batch of slabs", prepare_drain, run_batch_slabs },
+	{ "resize to an alignment", prepare_large, run_adjust },
 };
 
 const unsigned op_count = sizeof ops / sizeof ops[0];
