@@ -27,6 +27,8 @@ struct line {
 };
 
 static struct line cache[CACHE_CPUS][CACHE_CLASSES];
+/* A bit for each processor whose part was ever used. */
+static _Atomic(uint64_t) cpus_used;
 
 /* 32 KiB in 8, 128 KiB in 4, up to 512 KiB in 1. */
 static const uint8_t ways[CACHE_CLASSES] = { 8, 8, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 2, 2,
@@ -35,6 +37,15 @@ static const uint8_t ways[CACHE_CLASSES] = { 8, 8, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4,
 static struct line *line_of(unsigned class)
 {
 	return &cache[os_cpu() & (CACHE_CPUS - 1)][class];
+}
+
+/* Notes that this processor's part may hold something; it hardly ever changes. */
+static void note_used(void)
+{
+	const uint64_t bit = (uint64_t)1 << (os_cpu() & (CACHE_CPUS - 1));
+
+	if (!(a_load_rlx(&cpus_used) & bit))
+		(void)a_or_rlx(&cpus_used, bit);
 }
 
 char *cache_take(unsigned class)
@@ -67,6 +78,7 @@ bool cache_put(unsigned class, char *base)
 {
 	struct line *line = line_of(class);
 
+	note_used();
 	for (unsigned i = 0; i < ways[class]; i++) {
 		uintptr_t none = 0;
 		if (a_load_rlx(&line->way[i]))
@@ -78,15 +90,21 @@ bool cache_put(unsigned class, char *base)
 	return false;
 }
 
+static size_t class_bytes(unsigned class)
+{
+	if (class < PIECE_PAGES - 1)
+		return (class + 1) * page_bytes();
+	return (size_t)(class - (PIECE_PAGES - 2)) << PAGE_GRANULE_SHIFT;
+}
+
 /* Puts a block back into the store; its bytes. */
 static size_t drop(unsigned class, char *base)
 {
-	if (class < PIECE_PAGES - 1) {
+	if (class < PIECE_PAGES - 1)
 		piece_drop(base);
-		return (class + 1) * page_bytes();
-	}
-	run_drop(base, class - (PIECE_PAGES - 2));
-	return (class - (PIECE_PAGES - 2)) << PAGE_GRANULE_SHIFT;
+	else
+		run_drop(base, class - (PIECE_PAGES - 2));
+	return class_bytes(class);
 }
 
 static size_t flush_way(_Atomic(uintptr_t) *way, unsigned class, bool everything)
@@ -106,18 +124,28 @@ static size_t flush_way(_Atomic(uintptr_t) *way, unsigned class, bool everything
 	return drop(class, (char *)(entry & ~(uintptr_t)SEEN));
 }
 
-size_t block_trim(void)
-{
-	return cache_flush(true) + spare_flush(true);
-}
-
 size_t cache_flush(bool everything)
 {
 	size_t bytes = 0;
 
-	for (unsigned cpu = 0; cpu < CACHE_CPUS; cpu++)
+	for (uint64_t cpus = a_load_rlx(&cpus_used); cpus; cpus &= cpus - 1) {
+		struct line *lines = cache[__builtin_ctzll(cpus)];
 		for (unsigned class = 0; class < CACHE_CLASSES; class ++)
 			for (unsigned i = 0; i < ways[class]; i++)
-				bytes += flush_way(&cache[cpu][class].way[i], class, everything);
+				bytes += flush_way(&lines[class].way[i], class, everything);
+	}
+	return bytes;
+}
+
+size_t cache_bytes(void)
+{
+	size_t bytes = 0;
+
+	for (uint64_t cpus = a_load_rlx(&cpus_used); cpus; cpus &= cpus - 1) {
+		struct line *lines = cache[__builtin_ctzll(cpus)];
+		for (unsigned class = 0; class < CACHE_CLASSES; class ++)
+			for (unsigned i = 0; i < ways[class]; i++)
+				bytes += a_load_rlx(&lines[class].way[i]) ? class_bytes(class) : 0;
+	}
 	return bytes;
 }

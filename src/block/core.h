@@ -195,6 +195,18 @@ size_t piece_room(const struct unit *unit, const char *p);
 bool piece_was_freed(uint64_t word, const char *p);
 /* Puts a piece that waited in a cache back among the free pages. */
 void piece_drop(char *base);
+/* Where piece_giveback() goes on; zeroed at first. */
+struct piece_cursor {
+	unsigned list;
+	size_t pos;
+};
+/*
+ * Drops free pages of granules that have pieces, from the cursor on, up to `budget` bytes: all of
+ * them, or those that were free at the last such walk too. Returns the bytes, and whether there is
+ * more to walk in *ret_more; adds to *ret_waiting what is to be dropped later.
+ */
+size_t piece_giveback(struct piece_cursor *cursor, bool everything, size_t budget, bool *ret_more,
+	size_t *ret_waiting);
 /* A piece from a cache is live again. */
 void piece_revive(char *base);
 
@@ -256,6 +268,11 @@ bool cache_put(unsigned class, char *base);
  * Puts back what waits in caches, all of it or what was there at the last call too; bytes.
  */
 size_t cache_flush(bool everything);
+/* What waits there; a hint. */
+size_t cache_bytes(void);
+
+/* keeper.c: has page's janitor look after what waits here. Cheap; before anything can wait. */
+void block_keep(void);
 
 /* spare.c: runs freed lately, larger than those of the cache. */
 
@@ -265,6 +282,8 @@ char *spare_take(size_t granules, size_t *ret_granules);
 bool spare_put(char *base, size_t granules);
 /* As cache_flush(). */
 size_t spare_flush(bool everything);
+/* What waits there; a hint. */
+size_t spare_bytes(void);
 
 /* commit.c: whether the range is not empty and lies in a live block. */
 bool block_has_range(const char *address, size_t bytes);

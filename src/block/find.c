@@ -31,6 +31,19 @@ void block_must_find(const void *block, struct block *ret_block)
 		block_fatal(block);
 }
 
+/* What is large enough for a slot is enough to look at the bounds. */
+static bool slot_free_guarded(char *p)
+{
+	struct block slot;
+
+	if (!slot_find(p, true, &slot) || !slot_free(p))
+		return false;
+	page_guard(slot.bytes);
+	if (page_wants_ticks())
+		page_tick();
+	return true;
+}
+
 static bool free_any(char *p)
 {
 	struct unit *unit = unit_of(p);
@@ -39,7 +52,7 @@ static bool free_any(char *p)
 	if ((uintptr_t)p & (page_bytes() - 1))
 		return false;
 	if (!unit)
-		return slot_free(p) || loose_free(p);
+		return slot_free_guarded(p) || loose_free(p);
 	word = a_load_rlx(&unit->word);
 	if (unit_kind(word) == UNIT_PIECES)
 		return piece_free(unit, word, p);

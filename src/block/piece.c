@@ -637,3 +637,82 @@ bool piece_was_freed(uint64_t word, const char *p)
 
 	return (free_of(word) | (begin_of(word) & ~live_of(word))) >> page & 1;
 }
+
+/* The free pages that may hold something. */
+static uint32_t used_of(uint64_t word)
+{
+	return free_of(word) & ~zero_of(word);
+}
+
+/* Drops the pages of the mask, whose granule's bit is ours; those that could be dropped. */
+static uint32_t pages_drop(struct unit *unit, uint32_t mask)
+{
+	uint32_t gone = 0;
+
+	while (mask) {
+		unsigned page = (unsigned)__builtin_ctz(mask);
+		unsigned n = (unsigned)__builtin_ctz(~(mask >> page));
+		if (!os_decommit(unit_address(unit) + page * page_bytes(), n * page_bytes()))
+			gone |= span(page, n);
+		mask &= ~span(page, n);
+	}
+	return gone;
+}
+
+/*
+ * Drops the free pages of a listed granule. While its bit is ours nobody takes them; others may be
+ * freed beside.
+ */
+static size_t granule_drop(struct unit *unit, unsigned list)
+{
+	uint64_t word;
+	uint32_t gone;
+
+	if (!bitmap_take_at(&lists_get()->map[list], unit_position(unit), 1))
+		return 0;
+	/* [block.3] acq: what was done to the pages is before; pairs with make_free(). */
+	word = a_load_acq(&unit->word);
+	gone = pages_drop(unit, used_of(word));
+	while (!a_cas_weak_rlx(&unit->word, &word, word | (uint64_t)gone << ZERO_SHIFT))
+		;
+	relist(unit);
+	return (size_t)__builtin_popcount(gone) * page_bytes();
+}
+
+/* Looks at a listed granule; returns what was dropped of it. */
+static size_t granule_look(struct unit *unit, unsigned list, bool everything, size_t *ret_waiting)
+{
+	uint64_t word = a_load_rlx(&unit->word);
+	uint32_t used = unit_kind(word) == UNIT_PIECES ? used_of(word) : 0;
+
+	if (!used)
+		return 0;
+	if (everything || a_load_rlx(&unit->seen) == used)
+		return granule_drop(unit, list);
+	a_store_rlx(&unit->seen, (uint16_t)used);
+	*ret_waiting += (size_t)__builtin_popcount(used) * page_bytes();
+	return 0;
+}
+
+size_t piece_giveback(struct piece_cursor *cursor, bool everything, size_t budget, bool *ret_more,
+	size_t *ret_waiting)
+{
+	struct lists *l = lists_get();
+	size_t limit = table_reach(&block_units);
+	size_t bytes = 0;
+	size_t run;
+
+	for (; l && cursor->list < LISTS; cursor->list++, cursor->pos = 0) {
+		while ((cursor->pos = bitmap_next_free(&l->map[cursor->list], cursor->pos, limit,
+				&run)) != BITMAP_NONE) {
+			bytes += granule_look(unit_at(cursor->pos++), cursor->list, everything,
+				ret_waiting);
+			*ret_more = bytes >= budget;
+			if (*ret_more)
+				return bytes;
+		}
+	}
+	*ret_more = false;
+	*cursor = (struct piece_cursor){ 0 };
+	return bytes;
+}

@@ -265,6 +265,8 @@ bool slot_idle_next(struct slot_idle *it);
 bool slot_idle_take(struct slot_idle *it);
 /* Has the kernel free its pages: when memory is short (lazily), or now. Bytes; 0: refused. */
 size_t slot_idle_drop(struct slot_idle *it, bool lazily);
+/* The same, now, for about the last `most` bytes of it. */
+size_t slot_idle_drop_tail(struct slot_idle *it, size_t most);
 /* Puts it back. A thread that is stopped before keeps this slot, and no more. */
 void slot_idle_put(struct slot_idle *it);
 

@@ -5,6 +5,9 @@
  */
 #include "slot.h"
 
+/* A huge page is not to be split. */
+#define TAIL_ALIGN_BYTES ((size_t)2 << 20)
+
 static void look(struct slot_idle *it)
 {
 	const struct slot *s = &it->zone->table[it->pos];
@@ -81,6 +84,22 @@ size_t slot_idle_drop(struct slot_idle *it, bool lazily)
 	a_store_rlx(&s->dirty, 0);
 	a_store_rlx(&s->lazy, 0);
 	return it->bytes;
+}
+
+size_t slot_idle_drop_tail(struct slot_idle *it, size_t most)
+{
+	struct slot *s = &it->zone->table[it->pos];
+	char *base = slot_address(it->zone, it->pos);
+	size_t from = it->bytes > most ? (it->bytes - most) & -TAIL_ALIGN_BYTES : 0;
+	size_t bytes = it->bytes - from;
+
+	if (slot_cost(s) || !from)
+		return slot_idle_drop(it, false);
+	if (os_decommit(base + from, bytes))
+		return 0;
+	it->bytes = from;
+	a_store_rlx(&s->dirty, from);
+	return bytes;
 }
 
 void slot_idle_put(struct slot_idle *it)

@@ -140,6 +140,7 @@ static struct zone *zone_publish(struct zone *z)
 {
 	struct zone *seen = NULL;
 
+	block_keep();
 	/* [slot.1] acqrel: publishes the zone, or reads the winner's; pairs with zone_peek(). */
 	if (a_cas_strong_acqrel(&slot_zones[z->class], &seen, z))
 		return z;

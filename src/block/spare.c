@@ -164,3 +164,13 @@ size_t spare_flush(bool everything)
 			bytes += flush_place(&spares[cpu].place[i], everything);
 	return bytes;
 }
+
+size_t spare_bytes(void)
+{
+	size_t granules = 0;
+
+	for (unsigned cpu = 0; cpu < SPARE_CPUS; cpu++)
+		for (unsigned i = 0; i < PLACES; i++)
+			granules += place_length(a_load_rlx(&spares[cpu].place[i]));
+	return granules << PAGE_GRANULE_SHIFT;
+}

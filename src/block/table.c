@@ -38,6 +38,7 @@ static uintptr_t table_base(struct table *t, size_t bytes)
 	if (!mine)
 		return 0;
 	(void)os_huge(mine, bytes, false);
+	block_keep();
 	/* [block.1] acqrel: publishes the reservation, or reads the winner's. */
 	if (a_cas_strong_acqrel(&t->base, &base, (uintptr_t)mine))
 		return (uintptr_t)mine;

@@ -148,8 +148,9 @@ struct arena {
 	alignas(64) _Atomic(uint64_t) balance;
 	_Atomic(uint64_t) cold;     /* of the dirty ones, those that the kernel may take */
 	_Atomic(uint64_t) guard_at; /* so many warm ones: look at the headroom */
-	_Atomic(uint64_t) limit;    /* dirty ones, those of keepers included; or GUARD_NO_LIMIT */
-	_Atomic(uint64_t) peak;     /* highest used, direct ones included, in granules */
+	_Atomic(uint64_t) kept; /* warm ones of keepers at the last look, and freed to them since */
+	_Atomic(uint64_t) limit; /* dirty ones, those of keepers included; or GUARD_NO_LIMIT */
+	_Atomic(uint64_t) peak;  /* highest used, direct ones included, in granules */
 	_Atomic(uint64_t) alloc_calls;
 	_Atomic(uint64_t) move_calls;
 	_Atomic(uint64_t) moved;        /* STAMP_HEAD marks */
@@ -355,8 +356,8 @@ void cost_measure(struct arena *a);
 size_t keepers_round(struct arena *a, bool (*begin)(struct arena *a), void (*end)(struct arena *a));
 /* Has them give up what page_trim_by() says; returns bytes. */
 size_t keepers_trim(unsigned severity);
-/* Warm bytes that they keep. */
-size_t keepers_warm(void);
+/* Warm bytes that they keep; those that are cold are added to *ret_cold. */
+size_t keepers_warm(size_t *ret_cold);
 
 /* guard.c */
 
@@ -377,7 +378,7 @@ static inline bool guard_is_due(struct arena *a)
 {
 	uint64_t dirty = a_load_rlx(&a->balance) >> 32;
 
-	return dirty >= a_load_rlx(&a->guard_at) + a_load_rlx(&a->cold) ||
+	return dirty + a_load_rlx(&a->kept) >= a_load_rlx(&a->guard_at) + a_load_rlx(&a->cold) ||
 		dirty > a_load_rlx(&a->limit);
 }
 

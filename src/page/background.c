@@ -58,6 +58,13 @@ void background_recover(struct arena *a)
 		claim_recover(a, claim);
 }
 
+bool page_in_janitor(void)
+{
+	struct arena *a = arena_get();
+
+	return a && os_task_is_me(&a->janitor.task);
+}
+
 bool page_round_ends(void)
 {
 	struct arena *a = arena_get();

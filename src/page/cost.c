@@ -99,6 +99,13 @@ static void take(struct arena *a)
 	a_store_rlx(&a->cold_epochs, cold_epochs(a, cold_ns, gone_ns));
 }
 
+uint64_t page_cold_after_ns(void)
+{
+	struct arena *a = arena_get();
+
+	return a ? (uint64_t)a_load_rlx(&a->cold_epochs) << a->epoch_shift : 0;
+}
+
 void cost_measure(struct arena *a)
 {
 	uint32_t unknown = COST_UNKNOWN;

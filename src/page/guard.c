@@ -61,12 +61,16 @@ static uint64_t granules_of(uint64_t bytes)
 	return bytes >> PAGE_GRANULE_SHIFT;
 }
 
-/* What is warm, here and above. */
-static uint64_t warm_now(struct arena *a)
+/* What is warm, here and above; what is cold is added to *ret_cold, in bytes. */
+static uint64_t warm_now(struct arena *a, size_t *ret_cold)
 {
-	uint64_t dirty = balance_dirty(a_load_rlx(&a->balance));
+	uint64_t cold = a_load_rlx(&a->cold);
+	uint64_t warm = subtract(balance_dirty(a_load_rlx(&a->balance)), cold);
+	uint64_t kept = granules_of(keepers_warm(ret_cold));
 
-	return subtract(dirty, a_load_rlx(&a->cold)) + granules_of(keepers_warm());
+	a_store_rlx(&a->kept, kept);
+	*ret_cold += cold << PAGE_GRANULE_SHIFT;
+	return warm + kept;
 }
 
 /*
@@ -137,8 +141,12 @@ static void warm_lower(struct arena *a, uint64_t warm, uint64_t most, bool is_ja
 static void limit_hold(struct arena *a, bool is_janitor)
 {
 	const uint64_t limit = a_load_rlx(&a->limit);
-	uint64_t dirty = balance_dirty(a_load_rlx(&a->balance));
-	uint64_t excess = subtract(dirty + granules_of(keepers_warm()), limit);
+	size_t above = 0;
+	uint64_t excess;
+
+	above += keepers_warm(&above);
+	excess = balance_dirty(a_load_rlx(&a->balance)) + granules_of(above);
+	excess = subtract(excess, limit);
 
 	if (!excess)
 		return;
@@ -151,8 +159,8 @@ static void limit_hold(struct arena *a, bool is_janitor)
 /* Looks at the headroom, holds to it, and says when to look again. */
 static void look(struct arena *a, const struct os_headroom_files *files, bool is_janitor)
 {
-	const uint64_t warm = warm_now(a);
-	const uint64_t cold = a_load_rlx(&a->cold) << PAGE_GRANULE_SHIFT;
+	size_t cold = 0;
+	const uint64_t warm = warm_now(a, &cold);
 	struct os_headroom headroom;
 	uint64_t most = UINT32_MAX;
 	uint64_t step = granules_of(os_facts()->ram_bytes) / RAM_PART;
@@ -165,7 +173,7 @@ static void look(struct arena *a, const struct os_headroom_files *files, bool is
 		step = granules_of(headroom.bytes) / LOOK_PART;
 		warm_lower(a, warm, most, is_janitor);
 	}
-	left = warm_now(a);
+	left = warm_now(a, &cold);
 	a_store_rlx(&a->guard_room, headroom.bytes);
 	a_store_rlx(&a->guard_step, step);
 	step = lesser(step, subtract(most, left));
@@ -176,9 +184,11 @@ static void look(struct arena *a, const struct os_headroom_files *files, bool is
 __attribute__((cold, noinline)) void guard_freed(struct arena *a)
 {
 	uint64_t at = a_load_rlx(&a->guard_at);
-	const uint64_t warm = warm_now(a);
+	size_t cold = 0;
+	const uint64_t warm = warm_now(a, &cold);
 
-	if (purge_now(a) < a_load_rlx(&a->guard_retry))
+	/* The janitor may open nothing: it looks at the end of its round. */
+	if (purge_now(a) < a_load_rlx(&a->guard_retry) || page_in_janitor())
 		return;
 	if (a_load_rlx(&a->limit) != GUARD_NO_LIMIT)
 		limit_hold(a, false);
@@ -192,10 +202,14 @@ __attribute__((cold, noinline)) void guard_freed(struct arena *a)
 
 void guard_round(struct arena *a, const struct os_headroom_files *files)
 {
+	size_t cold = 0;
+
 	if (a_load_rlx(&a->limit) != GUARD_NO_LIMIT)
 		limit_hold(a, files != NULL);
-	if (warm_now(a) >= GUARD_LEAST_GRANULES)
+	if (warm_now(a, &cold) >= GUARD_LEAST_GRANULES)
 		look(a, files, files != NULL);
+	else
+		a_store_rlx(&a->guard_at, GUARD_LEAST_GRANULES);
 }
 
 void guard_init(struct arena *a)
@@ -205,17 +219,19 @@ void guard_init(struct arena *a)
 		options.page_cache_bytes ? granules_of(options.page_cache_bytes) : GUARD_NO_LIMIT);
 }
 
-void page_guard(void)
+void page_guard(size_t bytes)
 {
 	struct arena *a = arena_get();
+	uint64_t kept;
 	int64_t epoch;
 
 	if (!a || !a->granules)
 		return;
-	if (warm_now(a) >= a_load_rlx(&a->guard_at) || a_load_rlx(&a->limit) != GUARD_NO_LIMIT)
+	kept = a_add_rlx(&a->kept, granules_of(bytes)) + granules_of(bytes);
+	if (guard_is_due(a) || kept > a_load_rlx(&a->limit))
 		guard_freed(a);
 	epoch = purge_now(a);
-	if (warm_now(a) >= BACKGROUND_DIRTY_GRANULES && !background_fresh(a, epoch)) {
+	if (kept >= BACKGROUND_DIRTY_GRANULES && !background_fresh(a, epoch)) {
 		background_poke(a, epoch);
 		purge_watch(a, epoch);
 	}

@@ -48,13 +48,13 @@ size_t keepers_trim(unsigned severity)
 	return bytes;
 }
 
-size_t keepers_warm(void)
+size_t keepers_warm(size_t *ret_cold)
 {
 	const struct page_keeper *keeper;
 	size_t bytes = 0;
 
 	for (int i = 0; (keeper = keeper_at(i)); i++)
 		if (keeper->warm)
-			bytes += keeper->warm();
+			bytes += keeper->warm(ret_cold);
 	return bytes;
 }

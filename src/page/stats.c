@@ -11,6 +11,7 @@ void page_stats(struct page_stats *ret_stats)
 	uint64_t skipped;
 	uint64_t direct;
 	uint64_t ends;
+	size_t kept_cold = 0;
 
 	memset(ret_stats, 0, sizeof(*ret_stats));
 	if (!a)
@@ -29,7 +30,7 @@ void page_stats(struct page_stats *ret_stats)
 		.used_peak_bytes = a_load_rlx(&a->peak) << PAGE_GRANULE_SHIFT,
 		.dirty_bytes = balance_dirty(balance) << PAGE_GRANULE_SHIFT,
 		.cold_bytes = a_load_rlx(&a->cold) << PAGE_GRANULE_SHIFT,
-		.kept_bytes = keepers_warm(),
+		.kept_bytes = keepers_warm(&kept_cold),
 		.headroom_bytes = a_load_rlx(&a->guard_room),
 		.limit_bytes = page_limit(),
 		.purged_bytes = a_load_rlx(&a->purged) << PAGE_GRANULE_SHIFT,

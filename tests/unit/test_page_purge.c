@@ -605,7 +605,7 @@ static bool keeper_step(size_t *ret_waiting)
 	return ++steps_done % 3 != 0;
 }
 
-static size_t keeper_warm(void)
+static size_t keeper_warm(size_t *ret_cold)
 {
 	return 5 * MIB;
 }

@@ -185,6 +185,11 @@ int os_task_start(struct os_task *task, void (*fn)(void *arg), void *arg)
 	return os_linux_task_start(task, fn, arg);
 }
 
+bool os_task_is_me(const struct os_task *task)
+{
+	return os_linux_task_is_me(task);
+}
+
 bool os_task_alive(const struct os_task *task)
 {
 	return os_linux_task_alive(task);

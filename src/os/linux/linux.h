@@ -49,6 +49,7 @@ ssize_t os_linux_file_read(const char *path, char *buf, size_t cap);
 
 int os_linux_task_start(struct os_task *task, void (*fn)(void *arg), void *arg);
 bool os_linux_task_alive(const struct os_task *task);
+bool os_linux_task_is_me(const struct os_task *task);
 bool os_linux_task_sleep(struct os_task *task, uint64_t ns);
 void os_linux_task_wake(struct os_task *task);
 void os_linux_task_stop(struct os_task *task);

@@ -84,6 +84,13 @@ bool os_task_is_mine(const struct os_task *task)
 	return task->owner_mark == &mark;
 }
 
+bool os_linux_task_is_me(const struct os_task *task)
+{
+	/* It runs on a stack of its own, which stays mapped. */
+	return task->stack &&
+		(uintptr_t)__builtin_frame_address(0) - (uintptr_t)task->stack < stack_map_bytes;
+}
+
 bool os_linux_task_alive(const struct os_task *task)
 {
 	/* Relaxed: the kernel clears it, and whoever reuses the fields makes system calls first. */

@@ -12,6 +12,8 @@
 #include <string.h>
 
 static _Atomic(uint32_t) task_sleeps;
+/* The task that the calling thread plays, if any. */
+static __thread const struct os_task *task_running;
 
 void *os_reserve(size_t bytes, size_t align)
 {
@@ -245,6 +247,11 @@ int os_task_start(struct os_task *task, void (*fn)(void *arg), void *arg)
 	return mock_record(OS_CALL_TASK_START, task, 0, ret ? ret : task_accept(task, fn, arg));
 }
 
+bool os_task_is_me(const struct os_task *task)
+{
+	return task_running == task;
+}
+
 bool os_task_alive(const struct os_task *task)
 {
 	return a_load_rlx(&task->tid) != 0;
@@ -275,6 +282,8 @@ void os_task_stop(struct os_task *task)
 void mock_task_run(struct os_task *task, unsigned sleeps)
 {
 	a_store_rlx(&task_sleeps, sleeps);
+	task_running = task;
 	task->fn(task->arg);
+	task_running = NULL;
 	a_store_rlx(&task->tid, 0);
 }

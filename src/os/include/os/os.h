@@ -379,6 +379,9 @@ bool os_task_alive(const struct os_task *task);
 /* Whether the calling thread started the task. No system call: a sandbox may forbid gettid(). */
 bool os_task_is_mine(const struct os_task *task);
 
+/* Whether this is the task that asks. No system call. */
+bool os_task_is_me(const struct os_task *task);
+
 /*
  * In the task: sleeps for `ns`, or until a wake-up; one that came since the last sleep counts.
  * False: the process is gone or executes another program, or the task shall stop; fn must return at

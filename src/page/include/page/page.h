@@ -166,10 +166,10 @@ size_t page_trim(void);
 size_t page_trim_by(unsigned severity);
 
 /*
- * For layers above that keep free memory: called after something was freed into their keeping, 1
- * MiB or more. Holds to the bounds of guard.c and starts the janitor, as page_free() does.
+ * For keepers: `bytes` were freed into their keeping. Holds to the bounds of guard.c and starts the
+ * janitor, as page_free() does. Not for each small one: it writes to a shared line.
  */
-void page_guard(void);
+void page_guard(size_t bytes);
 
 /*
  * How many bytes of free memory may be kept, those of keepers included; what is more goes back at
@@ -197,12 +197,13 @@ void page_stats(struct page_stats *ret_stats);
  * step: a step of a janitor's round. Returns whether it wants another one in this round, and adds
  *       to *ret_waiting the bytes that it expects to give back later. It runs in the janitor: see
  *       os_task in os/os.h for what it may call, and a few milliseconds at most.
- * warm: how many bytes it keeps that are free and neither cold nor gone; a hint. Any thread.
+ * warm: how many bytes it keeps that are free and neither cold nor gone, and adds to *ret_cold those
+ *       that are cold; hints. Any thread, not at each free.
  * trim: page_trim_by() for what it keeps, or hands it to page_free(). Any thread, and the janitor.
  */
 struct page_keeper {
 	bool (*step)(size_t *ret_waiting);
-	size_t (*warm)(void);
+	size_t (*warm)(size_t *ret_cold);
 	size_t (*trim)(unsigned severity);
 };
 
@@ -215,6 +216,12 @@ void page_keeper_add(const struct page_keeper *keeper);
 
 /* For a keeper's step: it is to come to an end, for the janitor is about to be killed. */
 bool page_round_ends(void);
+
+/* Whether it is the janitor that calls. */
+bool page_in_janitor(void);
+
+/* After how long what is free goes cold: nanoseconds, 0 if it does not by its age. A hint. */
+uint64_t page_cold_after_ns(void);
 
 /*
  * For slow paths of the layer above, when it has much to give back: true when no janitor goes its
