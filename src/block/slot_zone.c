@@ -25,7 +25,8 @@ enum {
 	ZONE_SLOTS_LARGE = 4096, /* 4 TiB */
 	ZONE_SLOTS_LEAST = 16,
 	/* The thread sanitizer knows little of the address space as the program's. */
-	ZONE_SLOTS_TSAN = 32,
+	ZONE_SLOTS_SMALL_TSAN = 2048,
+	ZONE_SLOTS_LARGE_TSAN = 256,
 	/*
 	 * A slot can cost two mappings in the worst case, even one that is at home: the kernel does
 	 * not join neighbours that came by their pages at different times. With an eighth of what
@@ -63,7 +64,7 @@ static size_t slots_most(enum slot_class class, unsigned shift)
 		facts->under_valgrind)
 		return 0;
 	if (HAS_TSAN)
-		slots = ZONE_SLOTS_TSAN;
+		slots = class == SLOT_SMALL ? ZONE_SLOTS_SMALL_TSAN : ZONE_SLOTS_LARGE_TSAN;
 	slots = min_size(slots, facts->max_map_count / ZONE_MAPPINGS_PART);
 	if (facts->address_limit_bytes != OS_UNLIMITED)
 		slots = min_size(slots, facts->address_limit_bytes / ZONE_ADDRESS_PART >> shift);

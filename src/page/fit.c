@@ -75,12 +75,15 @@ static bool way_take(struct arena *a, _Atomic(uint32_t) *way, size_t n, size_t *
 
 size_t fit_take(struct arena *a, size_t n)
 {
-	/* All of the next class are long enough; so are those of its own if n is its least. */
-	unsigned class = n > 1 ? class_of(n - 1) + 1 : 0;
+	unsigned class;
 	uint64_t classes;
 	size_t pos;
 
-	if (n < FIT_LEAST_GRANULES || class >= FIT_CLASSES)
+	if (n < FIT_LEAST_GRANULES)
+		return BITMAP_NONE;
+	/* All of the next class are long enough; so are those of its own if n is its least. */
+	class = n > FIT_LEAST_GRANULES ? class_of(n - 1) + 1 : 0;
+	if (class >= FIT_CLASSES)
 		return BITMAP_NONE;
 	classes = a_load_rlx(&a->fit_classes) >> class << class;
 	for (; classes; classes &= classes - 1) {
