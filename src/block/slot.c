@@ -110,10 +110,10 @@ static bool take_slots(struct slot_ref *ref, const struct block_want *want, bool
 	size_t need = slots_for(ref->zone, max_size(ref->bytes, want->reserve_bytes));
 
 	ref->count = count_for(ref->zone, ref->bytes, need, want->reserve_bytes != 0);
-	ref->pos = zone_take(ref->zone, ref->count, align, ZONE_WARM, may_call);
+	ref->pos = zone_take(ref->zone, ref->count, align, may_call);
 	if (ref->pos == BITMAP_NONE && ref->count > need) {
 		ref->count = need;
-		ref->pos = zone_take(ref->zone, need, align, ZONE_WARM, may_call);
+		ref->pos = zone_take(ref->zone, need, align, may_call);
 	}
 	return ref->pos != BITMAP_NONE;
 }
@@ -159,7 +159,7 @@ char *slot_alloc_warm(size_t bytes, size_t room, size_t warm, unsigned flags, bo
 	ref.zone = zone_get(class_for(room, flags), false);
 	if (!ref.zone || bytes > slot_bytes(ref.zone))
 		return NULL;
-	ref.pos = zone_take(ref.zone, 1, 1, ZONE_WARM, false);
+	ref.pos = zone_take(ref.zone, 1, 1, false);
 	if (ref.pos == BITMAP_NONE)
 		return NULL;
 	if (a_load_rlx(&ref.zone->table[ref.pos].dirty) < warm) {

@@ -143,16 +143,19 @@ static inline struct zone *zone_peek(enum slot_class class)
 /* The same; makes it if may_call. NULL: there is none here, or not now. */
 struct zone *zone_get(enum slot_class class, bool may_call);
 
+/*
+ * Takes n adjacent slots, the first at a multiple of `align` slots; rather those that hold pages
+ * than others. BITMAP_NONE: none are free, or that would need the system and `may_call` is false.
+ */
+size_t zone_take(struct zone *z, size_t n, size_t align, bool may_call);
+
 enum zone_prefer {
-	ZONE_WARM,  /* slots that hold pages rather than others */
-	ZONE_CLEAN, /* slots without pages, in one mapping with their surroundings */
+	ZONE_EMPTY, /* slots without pages */
+	ZONE_CLEAN, /* the same, in one mapping with their surroundings */
 };
 
-/*
- * Takes n adjacent slots, the first at a multiple of `align` slots. BITMAP_NONE: none are free, or
- * that would need the system and `may_call` is false.
- */
-size_t zone_take(struct zone *z, size_t n, size_t align, enum zone_prefer prefer, bool may_call);
+/* Takes n adjacent slots, of which the first `empty` are as preferred if there are such. */
+size_t zone_take_empty(struct zone *z, size_t n, size_t empty, enum zone_prefer prefer);
 /* Takes exactly the slots [pos, pos + n), or none. */
 bool zone_take_at(struct zone *z, size_t pos, size_t n, bool may_call);
 /* How many slots from pos on, `most` at most, could be taken now. */

@@ -271,17 +271,21 @@ static enum hung hang(struct zone *z, size_t pos, struct zone *to, size_t to_pos
 	return HUNG;
 }
 
-/* Takes slots for a block that moves: with room, else as many as it needs. */
-static bool take_for(struct slot_ref *to, size_t bytes, size_t room)
+/*
+ * Takes slots for a block that moves: with room, else as many as it needs. Pages will be hung into
+ * the first `hung` of them.
+ */
+static bool take_for(struct slot_ref *to, size_t bytes, size_t room, size_t hung,
+	enum zone_prefer prefer)
 {
 	size_t need = slots_for(to->zone, to->offset + bytes);
 
 	to->count = slots_for(to->zone, to->offset + room);
 	to->count = max_size(need, min_size(to->count, to->zone->slots / 16));
-	to->pos = zone_take(to->zone, to->count, 1, ZONE_CLEAN, true);
+	to->pos = zone_take_empty(to->zone, to->count, hung, prefer);
 	if (to->pos == BITMAP_NONE && to->count > need) {
 		to->count = need;
-		to->pos = zone_take(to->zone, need, 1, ZONE_CLEAN, true);
+		to->pos = zone_take_empty(to->zone, need, hung, prefer);
 	}
 	return to->pos != BITMAP_NONE;
 }
@@ -331,12 +335,14 @@ int slot_outgrow(const struct slot_ref *ref, size_t bytes, size_t room, unsigned
 {
 	struct slot *s = &ref->zone->table[ref->pos];
 	struct slot_ref to = { .offset = ref->offset, .bytes = bytes };
+	size_t hung = slots_for(ref->zone, ref->offset + ref->bytes);
 	char *base;
 
 	to.zone = zone_get(SLOT_LARGE, true);
-	if (!to.zone || !may_move(ref->zone) || !take_for(&to, bytes, room))
+	if (!to.zone || !may_move(ref->zone) ||
+		!take_for(&to, bytes, room, hung, to.zone == ref->zone ? ZONE_EMPTY : ZONE_CLEAN))
 		return -ENOTSUP;
-	if (!hang_all(ref, &to, slots_for(ref->zone, ref->offset + ref->bytes)))
+	if (!hang_all(ref, &to, hung))
 		return -ENOTSUP;
 	to.head = slot_head(slot_flags(ref->head), to.count, to.offset);
 	if (flags & ALLOD_PAGE_ZEROED)
@@ -394,7 +400,7 @@ int slot_adopt(const struct block *block, size_t bytes, size_t room, unsigned ta
 	enum hung hung;
 
 	to.zone = zone_get(class_for_room(to.offset, room), true);
-	if (!to.zone || !may_move(to.zone) || !take_for(&to, bytes, room))
+	if (!to.zone || !may_move(to.zone) || !take_for(&to, bytes, room, 1, ZONE_CLEAN))
 		return -ENOTSUP;
 	hung = old_end > slot_bytes(to.zone) ? HUNG_REFUSED
 					     : move_in(&to, block->base, block->bytes);
@@ -420,7 +426,7 @@ static size_t park_take(struct zone *z)
 		if (slot && a_cas_strong_rlx(&z->parked[i], &slot, 0))
 			return slot - 1;
 	}
-	return zone_take(z, 1, 1, ZONE_CLEAN, true);
+	return zone_take_empty(z, 1, 1, ZONE_CLEAN);
 }
 
 static void park_put(struct zone *z, size_t pos)

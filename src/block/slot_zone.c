@@ -216,19 +216,19 @@ static size_t take_fresh(struct zone *z, uint64_t frontier, size_t n, size_t ali
 	return pos;
 }
 
-/* A slot that was freed lately, the last one first, or BITMAP_NONE. */
-static size_t take_recent(struct zone *z)
+/* n slots, the first of which was freed lately: the last one first; or BITMAP_NONE. */
+static size_t take_recent(struct zone *z, size_t n)
 {
 	uint32_t top = a_load_rlx(&z->recent_top);
 
 	for (uint32_t i = 1; i <= SLOT_RECENT; i++) {
 		_Atomic(uint32_t) *at = &z->recent[(top - i) % SLOT_RECENT];
 		uint32_t slot = a_load_rlx(at);
-		if (!slot || !a_cas_strong_rlx(at, &slot, 0))
-			break;
-		a_store_rlx(&z->recent_top, top - i);
-		if (bitmap_take_at(&z->map, slot - 1, 1))
-			return slot - 1;
+		if (!slot || slot + n > z->slots || !bitmap_take_at(&z->map, slot - 1, n))
+			continue;
+		/* If another slot is noted there by now it is forgotten: a hint. */
+		a_store_rlx(at, 0);
+		return slot - 1;
 	}
 	return BITMAP_NONE;
 }
@@ -240,22 +240,22 @@ static void note_recent(struct zone *z, size_t pos)
 	a_store_rlx(&z->recent[top % SLOT_RECENT], (uint32_t)pos + 1);
 }
 
-static bool is_clean(const struct slot *s)
+static bool is_preferred(const struct slot *s, enum zone_prefer prefer)
 {
-	return !a_load_rlx(&s->dirty) && !slot_cost(s);
+	return !a_load_rlx(&s->dirty) && (prefer == ZONE_EMPTY || !slot_cost(s));
 }
 
-static bool all_clean(const struct zone *z, size_t pos, size_t n)
+static bool all_preferred(const struct zone *z, size_t pos, size_t n, enum zone_prefer prefer)
 {
 	size_t i = 0;
 
-	while (i < n && is_clean(&z->table[pos + i]))
+	while (i < n && is_preferred(&z->table[pos + i], prefer))
 		i++;
 	return i == n;
 }
 
-/* Free clean slots, where a short look finds some. */
-static size_t take_clean(struct zone *z, size_t n)
+/* Free slots of which the first `empty` have no pages, where a short look finds some. */
+static size_t take_preferred(struct zone *z, size_t n, size_t empty, enum zone_prefer prefer)
 {
 	size_t limit = frontier_get(z);
 	size_t run = 0;
@@ -265,8 +265,9 @@ static size_t take_clean(struct zone *z, size_t n)
 		pos = bitmap_next_free(&z->map, pos, limit, &run);
 		if (pos == BITMAP_NONE)
 			return BITMAP_NONE;
-		if (run >= n && all_clean(z, pos, n) && bitmap_take_at(&z->map, pos, n)) {
-			if (all_clean(z, pos, n))
+		if (run >= n && all_preferred(z, pos, empty, prefer) &&
+			bitmap_take_at(&z->map, pos, n)) {
+			if (all_preferred(z, pos, empty, prefer))
 				return pos;
 			put_bits(z, pos, n);
 		}
@@ -280,22 +281,29 @@ static size_t take_free(struct zone *z, size_t n, size_t align)
 	return bitmap_take(&z->map, n, align, align_offset(z, align), 0);
 }
 
-size_t zone_take(struct zone *z, size_t n, size_t align, enum zone_prefer prefer, bool may_call)
+size_t zone_take(struct zone *z, size_t n, size_t align, bool may_call)
 {
-	size_t pos = BITMAP_NONE;
-	uint64_t frontier;
+	size_t pos = align == 1 ? take_recent(z, n) : BITMAP_NONE;
 
-	if (prefer == ZONE_CLEAN)
-		pos = take_clean(z, n);
-	else if (n == 1 && align == 1)
-		pos = take_recent(z);
 	while (pos == BITMAP_NONE || pos == ZONE_AGAIN) {
-		frontier = frontier_get(z);
-		pos = prefer == ZONE_CLEAN ? BITMAP_NONE : take_free(z, n, align);
+		uint64_t frontier = frontier_get(z);
+		pos = take_free(z, n, align);
 		if (pos == BITMAP_NONE && may_call)
 			pos = take_fresh(z, frontier, n, align);
 		if (pos == BITMAP_NONE)
-			return prefer == ZONE_CLEAN ? take_free(z, n, align) : pos;
+			return pos;
+	}
+	return pos;
+}
+
+size_t zone_take_empty(struct zone *z, size_t n, size_t empty, enum zone_prefer prefer)
+{
+	size_t pos = take_preferred(z, n, empty, prefer);
+
+	while (pos == BITMAP_NONE || pos == ZONE_AGAIN) {
+		pos = take_fresh(z, frontier_get(z), n, 1);
+		if (pos == BITMAP_NONE)
+			return take_free(z, n, 1);
 	}
 	return pos;
 }
@@ -342,6 +350,6 @@ size_t zone_free_at(const struct zone *z, size_t pos, size_t most)
 void zone_put(struct zone *z, size_t pos, size_t n)
 {
 	put_bits(z, pos, n);
-	if (n == 1)
-		note_recent(z, pos);
+	/* Of several, the first one has pages if any has. */
+	note_recent(z, pos);
 }

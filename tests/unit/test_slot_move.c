@@ -37,6 +37,30 @@ TEST(outgrow)
 	slot_check_zone(SLOT_LARGE);
 }
 
+/* Blocks that outgrow their slot again and again use the places that others have left. */
+TEST(outgrown_places_are_used_again)
+{
+	struct slot_ref ref;
+	uint64_t frontier = 0;
+	void *moved;
+
+	slot_start();
+	for (int i = 0; i < 30; i++) {
+		char *p = slot_take(GIB, GIB, 0);
+		char *q = slot_take(GIB, GIB, 0);
+		slot_stamp(p, MIB, (unsigned char)i);
+		ref = slot_ref_of(p);
+		CHECK_EQ(slot_outgrow(&ref, GIB + MIB, 8 * GIB, 0, &moved), 0);
+		slot_check_stamp(moved, MIB, (unsigned char)i);
+		CHECK(slot_free(moved));
+		CHECK(slot_free(q));
+		slot_check_zone(SLOT_LARGE);
+		if (i == 15)
+			frontier = a_load_rlx(&zone_peek(SLOT_LARGE)->frontier);
+	}
+	CHECK_EQ(a_load_rlx(&zone_peek(SLOT_LARGE)->frontier), frontier);
+}
+
 TEST(outgrow_small_class)
 {
 	struct slot_ref ref;
