@@ -46,6 +46,29 @@ void give(void *p)
 	heap_free(p);
 }
 
+void get_many(size_t size, size_t count)
+{
+	const struct heap_want want = { .align = HEAP_ALIGN_MIN };
+	void *batch[BLOCKS];
+
+	EXPLORE_CHECK(heap_alloc_many(size, &want, count, batch) == count);
+	for (size_t i = 0; i < count; i++) {
+		hold(batch[i]);
+		a_data_write((uint64_t *)batch[i], size);
+	}
+}
+
+void give_many(void **batch, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		a_data_write((uint64_t *)batch[i], 0);
+		for (int j = 0; j < BLOCKS * 2; j++)
+			if (held[j] == batch[i])
+				held[j] = NULL;
+	}
+	heap_free_many(batch, count, false);
+}
+
 /* From here on the calling fiber, or set_up, is the thread of this heap. */
 void become(int i)
 {
@@ -117,6 +140,29 @@ void set_up_open(void)
 	renew_heap();
 }
 
+/* No heap is idle: the barrier that takes its slabs would order more than a scenario is about. */
+static void make_busy(void)
+{
+	for (uint32_t id = 1; id <= heap_pool_count(); id++)
+		a_add_rlx(&heap_at(id)->slow_calls, 1);
+}
+
+/* Heap 0 holds a slab of four, all out. */
+void set_up_four(void)
+{
+	set_up_heaps();
+	for (int i = 0; i < 4; i++)
+		blocks[i] = get(32);
+	make_busy();
+}
+
+/* A slab of four, all out, whose owner has exited. */
+void set_up_open_four(void)
+{
+	set_up_four();
+	renew_heap();
+}
+
 /* A slab of four whose owner has exited, half free and listed. */
 void set_up_open_half(void)
 {
@@ -133,13 +179,6 @@ void set_up_wanted(void)
 	become(0);
 	blocks[0] = get(32);
 	blocks[1] = get(32);
-}
-
-/* No heap is idle: the barrier that takes its slabs would order more than a scenario is about. */
-static void make_busy(void)
-{
-	for (uint32_t id = 1; id <= heap_pool_count(); id++)
-		a_add_rlx(&heap_at(id)->slow_calls, 1);
 }
 
 /* The same with all four carved and out. */

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "explore.h"
+#include "heap/batch.h"
 #include "heap/core.h"
 
 enum { BLOCKS = 12 };
@@ -20,6 +21,9 @@ void thread_exits(void);
 /* Allocates and writes; frees after a write. No block may be given out twice. */
 void *get(size_t size);
 void give(void *p);
+/* The same for several by one call. */
+void get_many(size_t size, size_t count);
+void give_many(void **batch, size_t count);
 
 /* ---- States to begin with; heap 0 is the owner ---- */
 
@@ -30,6 +34,9 @@ void set_up_half(void);
 /* A full slab whose owner has exited; and one of four, half free and listed. */
 void set_up_open(void);
 void set_up_open_half(void);
+/* It holds a slab of four, all out; and the same when it has exited. */
+void set_up_four(void);
+void set_up_open_four(void);
 /* It holds a slab of four, half carved; heap 1 has a slab of this class, too. */
 void set_up_wanted(void);
 /* The same with all four carved and out. */

@@ -382,6 +382,57 @@ static void run_seize_beside_both(int t)
 		give(blocks[t == 0 ? 1 : 2]);
 }
 
+/* All blocks of an open slab go back as one, while another thread wants one. */
+static void run_batch_whole(int t)
+{
+	become(t);
+	if (t == 0)
+		give_many(blocks, 4);
+	else
+		get(32);
+}
+
+/* As one, or one by one by another thread, which holds the last. */
+static void run_batch_but_one(int t)
+{
+	become(t);
+	if (t == 0)
+		give_many(blocks, 3);
+	else
+		give(blocks[3]);
+}
+
+/* A chain goes to the slab of an owner that allocates a batch, or exits. */
+static void run_batch_beside_batch(int t)
+{
+	become(t);
+	if (t == 0)
+		get_many(32, 4);
+	else
+		give_many(blocks, 3);
+}
+
+static void run_batch_beside_exit(int t)
+{
+	become(t);
+	if (t == 0)
+		thread_exits();
+	else
+		give_many(blocks, 3);
+}
+
+/* All of a slab, just after its owner let it go; its run is used again. */
+static void run_batch_whole_beside_exit(int t)
+{
+	become(t);
+	if (t == 0) {
+		thread_exits();
+	} else {
+		give_many(blocks, 4);
+		get(16);
+	}
+}
+
 #define HEAP_SCENARIO(run_, threads_, set_up_)                                      \
 	{                                                                           \
 		.name = #run_, .threads = threads_, .set_up = set_up_, .run = run_, \
@@ -412,6 +463,11 @@ static const struct explore_scenario scenarios[] = {
 	HEAP_SCENARIO(run_seize_beside_attach, 2, set_up_two_open),
 	HEAP_SCENARIO(run_seize_and_keep, 2, set_up_idle_wanted),
 	HEAP_SCENARIO(run_take_back, 2, set_up_taken),
+	HEAP_SCENARIO(run_batch_whole, 2, set_up_open_four),
+	HEAP_SCENARIO(run_batch_but_one, 2, set_up_open_four),
+	HEAP_SCENARIO(run_batch_beside_batch, 2, set_up_four),
+	HEAP_SCENARIO(run_batch_beside_exit, 2, set_up_four),
+	HEAP_SCENARIO(run_batch_whole_beside_exit, 2, set_up_four),
 	HEAP_SCENARIO(run_seize_beside_both, 3, set_up_idle),
 	HEAP_SCENARIO(run_seize_beside_exit_and_free, 3, set_up_idle),
 	HEAP_SCENARIO(run_seize_by_two, 3, set_up_idle),
