@@ -155,6 +155,9 @@ struct arena {
 	_Atomic(uint64_t) move_calls;
 	_Atomic(uint64_t) moved;        /* STAMP_HEAD marks */
 	_Atomic(uint64_t) moved_above;  /* mappings counted by page_mappings_take() */
+	/* So many of both may be, until the process's mappings are counted again; see move.c. */
+	_Atomic(uint64_t) mappings_allowed;
+	_Atomic(uint64_t) mappings_retry_ns; /* not before this time */
 	_Atomic(uint64_t) move_regrets; /* moved runs that were freed again */
 	_Atomic(uint64_t) lost; /* used granules that can never be freed: a refused repair */
 	_Atomic(uint64_t) direct_granules;

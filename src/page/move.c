@@ -34,7 +34,14 @@ enum {
 	 */
 	MOVE_MAPPINGS_EACH = 2,
 	MOVE_MAPPINGS_PART = 4,
+	/* So few are made without counting the process's; counting takes 0.3 us for each. */
+	MOVE_MAPPINGS_FREELY = 256,
+	/* This part of what the kernel allows is left to others. */
+	MOVE_MAPPINGS_LEFT = 64,
 };
+
+/* When too few are left, they are counted again a second later. */
+#define MOVE_MAPPINGS_RETRY_NS ((uint64_t)1000000000)
 
 bool move_repair(void *base, size_t bytes)
 {
@@ -113,7 +120,7 @@ static size_t pieces_of(const struct arena *a, size_t pos, size_t n)
 	return pieces;
 }
 
-/* Mappings that moving may cost. */
+/* Mappings that moving may cost at most. */
 static uint64_t budget(void)
 {
 	return os_facts()->max_map_count / MOVE_MAPPINGS_PART;
@@ -124,6 +131,38 @@ static uint64_t budget_used(struct arena *a)
 	return a_load_rlx(&a->moved) * MOVE_MAPPINGS_EACH + a_load_rlx(&a->moved_above);
 }
 
+/*
+ * A program may have most of the kernel's allowance itself. So the process's mappings are counted
+ * now and then, when ours have grown; up to the next time they may take half of what is left.
+ */
+static bool budget_widen(struct arena *a, uint64_t used)
+{
+	uint64_t limit = os_facts()->max_map_count;
+	uint64_t all;
+	uint64_t left;
+
+	if (os_now_ns() < a_load_rlx(&a->mappings_retry_ns))
+		return false;
+	all = os_map_count(limit);
+	left = all < limit ? limit - all : 0;
+	if (left < limit / MOVE_MAPPINGS_LEFT) {
+		a_store_rlx(&a->mappings_retry_ns, os_now_ns() + MOVE_MAPPINGS_RETRY_NS);
+		return false;
+	}
+	a_store_rlx(&a->mappings_allowed, used + left / 2);
+	return true;
+}
+
+static bool budget_allows(struct arena *a)
+{
+	uint64_t used = budget_used(a);
+
+	if (used > budget())
+		return false;
+	return used <= MOVE_MAPPINGS_FREELY || used <= a_load_rlx(&a->mappings_allowed) ||
+		budget_widen(a, used);
+}
+
 bool page_mappings_take(size_t n)
 {
 	struct arena *a = arena_get();
@@ -131,7 +170,7 @@ bool page_mappings_take(size_t n)
 	if (!a)
 		return false;
 	a_add_rlx(&a->moved_above, n);
-	if (budget_used(a) <= budget())
+	if (budget_allows(a))
 		return true;
 	a_sub_rlx(&a->moved_above, n);
 	return false;
@@ -146,7 +185,8 @@ bool page_mappings_crowded(void)
 {
 	struct arena *a = arena_get();
 
-	return a && budget_used(a) > budget() / 2;
+	return a &&
+		(budget_used(a) > budget() / 2 || os_now_ns() < a_load_rlx(&a->mappings_retry_ns));
 }
 
 /* Counts so many more moved pieces, if the budget allows. */
@@ -154,7 +194,7 @@ static bool budget_take(struct arena *a, size_t pieces)
 {
 	if (pieces <= MOVE_PIECES_MOST) {
 		a_add_rlx(&a->moved, pieces);
-		if (budget_used(a) <= budget())
+		if (budget_allows(a))
 			return true;
 	}
 	if (pieces <= MOVE_PIECES_MOST)

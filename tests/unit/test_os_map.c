@@ -307,6 +307,20 @@ TEST(collapsing_keeps_the_contents)
 		CHECK_EQ(p[i], (char)(i / page()));
 }
 
+TEST_PLAIN(how_many_mappings)
+{
+	char *p = os_map(256 * page(), page());
+	uint64_t before = os_map_count(UINT64_MAX);
+
+	CHECK(before > 3);
+	/* Every other one of another kind. */
+	for (size_t i = 0; i < 256; i += 2)
+		CHECK_EQ(os_remap_fixed_none(p + i * page(), page()), 0);
+	CHECK(os_map_count(UINT64_MAX) >= before + 254);
+	CHECK(os_map_count(UINT64_MAX) <= before + 257);
+	CHECK(os_map_count(10) < before + 100);
+}
+
 TEST(what_is_mapped)
 {
 	char *p = os_reserve(4 * mib, 2 * mib);

@@ -167,6 +167,31 @@ TEST(budget_is_shared)
 	CHECK(page_check());
 }
 
+/* The program may have most mappings itself: then ours are fewer than the budget. */
+TEST(budget_heeds_the_program)
+{
+	start();
+	mock_facts()->max_map_count = 64000;
+	mock_map_count_set(60000);
+	/* So few are not worth counting. */
+	CHECK(page_mappings_take(256));
+	/* Half of what is left, then half of that, until a 64th of all is left. */
+	CHECK(page_mappings_take(1));
+	CHECK(page_mappings_take(1999));
+	mock_map_count_set(62000);
+	CHECK(page_mappings_take(2));
+	CHECK(!page_mappings_crowded());
+	mock_map_count_set(63500);
+	CHECK(!page_mappings_take(1001));
+	CHECK(page_mappings_crowded());
+	/* A second later it is looked at again. */
+	mock_map_count_set(1000);
+	CHECK(!page_mappings_take(1001));
+	mock_clock_advance(1100000000);
+	CHECK(page_mappings_take(1001));
+	page_mappings_give(256 + 1 + 1999 + 2 + 1001);
+}
+
 TEST(limits_forbid_moving)
 {
 	struct page_run a, b;

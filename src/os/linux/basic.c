@@ -138,3 +138,30 @@ ssize_t os_linux_file_read(const char *path, char *buf, size_t cap)
 	os_syscall1(SYS_close, fd);
 	return ret;
 }
+
+static uint64_t lines_in(const char *text, size_t bytes)
+{
+	uint64_t lines = 0;
+
+	for (size_t i = 0; i < bytes; i++)
+		lines += text[i] == '\n';
+	return lines;
+}
+
+uint64_t os_linux_map_count(uint64_t most)
+{
+	int fd = os_linux_file_open("/proc/self/maps");
+	uint64_t lines = 0;
+	char buf[4096]; /* the kernel gives no more at once */
+	ssize_t ret = 0;
+
+	if (fd < 0)
+		return 0;
+	do {
+		ret = os_syscall3(SYS_read, fd, (long)buf, sizeof(buf));
+		if (ret > 0)
+			lines += lines_in(buf, (size_t)ret);
+	} while ((ret > 0 && lines < most) || ret == -EINTR);
+	os_syscall1(SYS_close, fd);
+	return lines;
+}

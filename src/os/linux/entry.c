@@ -65,6 +65,11 @@ bool os_is_mapped(void *base, size_t bytes)
 	return os_linux_is_mapped(base, bytes);
 }
 
+uint64_t os_map_count(uint64_t most)
+{
+	return os_linux_map_count(most);
+}
+
 int os_grow(void *base, size_t old_bytes, size_t new_bytes)
 {
 	return os_linux_grow(base, old_bytes, new_bytes);

@@ -113,6 +113,20 @@ bool os_is_mapped(void *base, size_t bytes)
 	return os_linux_is_mapped(base, bytes);
 }
 
+static _Atomic(uint64_t) map_count;
+
+void mock_map_count_set(uint64_t mappings)
+{
+	a_store_rlx(&map_count, mappings);
+}
+
+uint64_t os_map_count(uint64_t most)
+{
+	uint64_t n = a_load_rlx(&map_count);
+
+	return n < most ? n : most;
+}
+
 int os_grow(void *base, size_t old_bytes, size_t new_bytes)
 {
 	int ret = mock_enter(OS_CALL_GROW);

@@ -103,6 +103,7 @@ void mock_reset(void)
 	a_store_rlx(&records_used, 0);
 	fatal_env = NULL;
 	mock_fine_set(NULL, 0);
+	mock_map_count_set(0);
 	mock_clock_set(1000000000);
 	os_linux_facts_gather(mock_facts());
 }

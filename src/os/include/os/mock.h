@@ -93,6 +93,9 @@ void mock_fine_set(const uint64_t *steps, size_t count);
 /* The facts, to be changed at will; mock_reset() gives back those of the machine. */
 struct os_facts *mock_facts(void);
 
+/* What os_map_count() tells; 0, that it is not known, until this or after mock_reset(). */
+void mock_map_count_set(uint64_t mappings);
+
 /* Sets a variable, or removes it (NULL). Up to 24; the strings are the caller's, kept by address. */
 void mock_env_set(const char *name, const char *value);
 
