@@ -177,7 +177,7 @@ struct arena {
 	_Atomic(uint32_t) cost_cold_ns; /* measured: two granules going cold, and written to */
 	_Atomic(uint32_t) cost_gone_ns; /* and dropped, and written to */
 	_Atomic(uint32_t) huge_chunks;  /* that lie in huge pages by our doing */
-	_Atomic(bool) huge_wanted;      /* by the host's setting */
+	_Atomic(uint8_t) huge_setting;  /* of the host; huge.c */
 	struct janitor janitor;
 	/* For each ARENA_RECORD_STEP direct slots, whether their records are accessible. */
 	_Atomic(uint8_t) slot_steps[ARENA_SLOTS_MOST / ARENA_RECORD_STEP];
@@ -284,6 +284,8 @@ void huge_start(struct arena *a);
 void huge_round(struct arena *a);
 /* Whether the granule lies in a chunk that was backed so; a hint. */
 bool huge_is(const struct arena *a, size_t pos);
+/* Granules the caller holds are about to be populated: chunks that have no pages get huge ones. */
+void huge_allow(struct arena *a, size_t pos, size_t n);
 /* Granules the caller holds are about to lose their pages: their chunks begin anew. */
 void huge_forget(struct arena *a, size_t pos, size_t n);
 

@@ -55,8 +55,10 @@ void page_prepare(struct page_run *run, bool zero, bool populate)
 		return;
 	}
 	struct hull hull = walk(a, pos, run->granules, zero);
-	if (populate && hull.to)
+	if (populate && hull.to) {
+		huge_allow(a, hull.from, hull.to - hull.from);
 		(void)os_populate(arena_address(a, hull.from),
 			(hull.to - hull.from) << PAGE_GRANULE_SHIFT);
+	}
 	run->zeroed |= zero;
 }

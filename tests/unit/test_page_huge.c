@@ -99,6 +99,60 @@ TEST(a_refusal_is_not_repeated_at_once)
 	CHECK_EQ(a_load_rlx(&a->huge_chunks), 0);
 }
 
+/* Populates three and a half chunks that have no pages. */
+static struct page_run populate(void)
+{
+	struct page_run run;
+
+	CHECK_EQ(page_alloc(7 * CHUNK / 2, CHUNK_BYTES, &run), 0);
+	page_prepare(&run, false, true);
+	return run;
+}
+
+TEST(what_is_populated_is_backed_at_once)
+{
+	struct arena *a = start("always [madvise] never\n");
+	unsigned before = mock_count(OS_CALL_HUGE);
+	struct page_run run = populate();
+	size_t pos = chunk_of(a, run.base) * CHUNK;
+
+	CHECK_EQ(mock_count(OS_CALL_HUGE), before + 1);
+	CHECK_EQ(a_load_rlx(&a->huge_chunks), 3);
+	for (size_t chunk = 0; chunk < 4; chunk++)
+		CHECK_EQ(huge_is(a, pos + chunk * CHUNK), chunk < 3);
+	/* Not again, for it has its pages. */
+	page_free(run.base, run.granules);
+	run = populate();
+	CHECK_EQ(mock_count(OS_CALL_HUGE), before + 1);
+	page_free(run.base, run.granules);
+	CHECK(page_trim());
+	CHECK_EQ(a_load_rlx(&a->huge_chunks), 0);
+	CHECK(page_check());
+}
+
+TEST(what_is_populated_is_not_backed_where_the_host_says_never)
+{
+	struct arena *a = start("always madvise [never]\n");
+	unsigned before = mock_count(OS_CALL_HUGE);
+
+	(void)populate();
+	CHECK_EQ(mock_count(OS_CALL_HUGE), before);
+	CHECK_EQ(a_load_rlx(&a->huge_chunks), 0);
+}
+
+TEST(what_is_populated_has_its_pages_if_huge_ones_are_refused)
+{
+	struct arena *a = start("always [madvise] never\n");
+	struct page_run run;
+
+	mock_fail_all_after(OS_CALL_HUGE, 0);
+	run = populate();
+	CHECK_EQ(a_load_rlx(&a->huge_chunks), 0);
+	CHECK(!huge_is(a, chunk_of(a, run.base) * CHUNK));
+	run.base[CHUNK_BYTES] = 1;
+	CHECK(page_check());
+}
+
 /* A run of half a chunk is taken from it, and the rest falls due. */
 TEST(a_huge_page_is_given_back_whole_or_late)
 {

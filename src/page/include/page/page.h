@@ -106,7 +106,7 @@ int page_alloc_direct(size_t granules, size_t align_bytes, struct page_run *ret_
 /*
  * For a run that page_alloc() has just given, or the front of it: with `zero` all of it reads as
  * zero afterwards, of which only what needs it is written; with `populate` what has no pages gets
- * them, in one system call at most. A refusal is not told: the pages come when they are touched.
+ * them, whole chunks of 2 MiB huge ones, in two system calls as a rule. A refusal is not told: the pages come when they are touched.
  */
 void page_prepare(struct page_run *run, bool zero, bool populate);
 
