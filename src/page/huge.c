@@ -122,20 +122,39 @@ bool huge_is(const struct arena *a, size_t pos)
 	return a_load_rlx(&a->chunks[pos / ARENA_CHUNK_GRANULES]) == HUGE_BACKED;
 }
 
-static void chunk_forget(struct arena *a, size_t chunk)
+/* Whether the chunk was backed; it is not any more. */
+static bool chunk_forget(struct arena *a, size_t chunk)
 {
 	if (a_load_rlx(&a->chunks[chunk]) == 0 || a_xchg_rlx(&a->chunks[chunk], 0) != HUGE_BACKED)
-		return;
+		return false;
 	a_sub_rlx(&a->huge_chunks, 1);
-	(void)os_huge(arena_address(a, chunk * ARENA_CHUNK_GRANULES), CHUNK_BYTES, false);
+	return true;
 }
 
 void huge_forget(struct arena *a, size_t pos, size_t n)
 {
-	const size_t last = (pos + n - 1) / ARENA_CHUNK_GRANULES;
+	const size_t end = (pos + n - 1) / ARENA_CHUNK_GRANULES + 1;
+	size_t from = pos / ARENA_CHUNK_GRANULES;
 
-	for (size_t i = pos / ARENA_CHUNK_GRANULES; i <= last; i++)
-		chunk_forget(a, i);
+	while (from < end) {
+		size_t to = from;
+
+		while (to < end && chunk_forget(a, to))
+			to++;
+		if (to > from)
+			(void)os_huge(arena_address(a, from * ARENA_CHUNK_GRANULES),
+				(to - from) * CHUNK_BYTES, false);
+		from = to + 1;
+	}
+}
+
+void page_forbid_huge(const char *base, size_t granules)
+{
+	struct arena *a = arena_get();
+	size_t pos;
+
+	if (arena_position(a, base, &pos))
+		huge_forget(a, pos, granules);
 }
 
 static bool is_filled(char *base)

@@ -111,6 +111,12 @@ int page_alloc_direct(size_t granules, size_t align_bytes, struct page_run *ret_
 void page_prepare(struct page_run *run, bool zero, bool populate);
 
 /*
+ * For the owner of a run that is about to move its pages elsewhere: its mapping is one with the
+ * arena's again, as far as huge pages are concerned. Those that it has stay.
+ */
+void page_forbid_huge(const char *base, size_t granules);
+
+/*
  * Takes back a whole run: `base` and `granules` as handed out or as last changed by page_extend()
  * and page_shrink(). The caller is done with the records of the run before it calls. A run freed
  * twice ends the process.
