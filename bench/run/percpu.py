@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Measures memory with a copy for each processor; see docs/performance.md."""
+import html
+import os
+import sys
+
+sys.dont_write_bytecode = True
+
+import percpu_cases  # noqa: E402
+import session  # noqa: E402
+import svg  # noqa: E402
+import table  # noqa: E402
+import targets  # noqa: E402
+from subjects import ALLOD, Subject  # noqa: E402
+
+# What the sources of the layer measured, each on a machine of its own.
+SOURCES = {
+    "sharing": "M. Desnoyers (2025) compares an array without padding, one padded to cache lines, "
+               "and a pool, over growing numbers of counters.",
+    "threads": "M. Desnoyers (2025): what each thread has of its own is allocated, initialised and "
+               "kept for each thread; what each processor has, for each processor.",
+}
+
+
+def at_most_or(target, figures):
+    """Its limit, or so many times the figure of another subject: `at-most-or:NAME=TIMES`. The figure
+    shown is the better of the two, the second brought to the scale of the limit."""
+    name, _, times = target.base.partition("=")
+    for key in target.expected(figures):
+        own = figures.median(key, ALLOD, target.metric)
+        other = figures.median(key, name, target.metric)
+        figure, against = own, ""
+        if own is not None and other and own / other / float(times) * target.limit < own:
+            figure = own / other / float(times) * target.limit
+            against = "%.2f, %.1f times %s" % (own, own / other, name)
+        yield targets.Verdict(target, key[1], figure, against=against)
+
+
+targets.RULES["at-most-or"] = at_most_or
+
+
+class Percpu(session.Benchmark):
+    """Operations, false sharing, and threads' storage, with what else programs do."""
+
+    name = "percpu"
+    description = ("Measures allod's per-CPU memory beside what programs do without it; prints "
+                   "tables and writes build/bench/percpu.jsonl.")
+    quick_help = "short rounds of most cases: at most 2 minutes"
+    suites = ("ops", "sharing", "threads")
+    quick_rounds = 2
+    units = {"op": "ns", "thread": "ns", "resident": "bytes"}
+
+    def all_subjects(self):
+        """In the order of the tables; each case names its own."""
+        names = []
+        for case in percpu_cases.CASES:
+            names += [n for n in case.lines if n not in names]
+        return [Subject(name) for name in names]
+
+    @classmethod
+    def keys(cls):
+        return [case.key for case in percpu_cases.CASES]
+
+    def run_case(self, case):
+        lines = case.quick if self.args.quick else case.lines
+        subjects = [s for s in self.subjects if s.name in lines]
+        if subjects:
+            self.run_rounds(case.key, lambda s: self.runner.run(lines[s.name], s)[0], subjects,
+                            case.rounds)
+
+    def run(self):
+        for case in percpu_cases.CASES:
+            if self.wanted(case.key):
+                self.run_case(case)
+
+    @classmethod
+    def add_options(cls, parser):
+        parser.add_argument("--plot", action="store_true",
+                            help="also draw the figures, into build/bench/percpu.html")
+
+    @classmethod
+    def after(cls, args, figures):
+        if args.plot:
+            path = os.path.join(session.BUILD, "bench", "percpu.html")
+            with open(path, "w", encoding="utf-8") as out:
+                out.write(page(figures))
+            print("drawn: %s" % path, file=sys.stderr)
+
+    @classmethod
+    def print_tables(cls, figures):
+        table.print_machine(figures)
+        for title, suite, metric in (
+                ("an operation: CPU time", "ops", "op"),
+                ("an addition to one of many counters, 2 threads", "sharing", "op"),
+                ("a thread: creation and first use", "threads", "thread"),
+                ("memory beyond that of the process, all threads", "threads", "resident")):
+            table.print_amounts(figures, title, metric, (suite,))
+        table.print_failures(figures)
+
+
+def series(figures, suite, metric, suffix=""):
+    """{subject: [(number in the case's name, figure)]}"""
+    result = {}
+    for key in figures.keys(metric, (suite,)):
+        if not key[1].endswith(suffix):
+            continue
+        number = key[1][:len(key[1]) - len(suffix)]
+        x = int(number[:-1]) * {"K": 1 << 10, "M": 1 << 20}[number[-1]] if number[-1] in "KM" \
+            else int(number)
+        for name in figures.subjects():
+            value = figures.median(key, name, metric)
+            if value:
+                result.setdefault(name, []).append((x, value))
+    return result
+
+
+def page(figures):
+    def chart(suite, metric, x_name, y_name, label, suffix=""):
+        return svg.chart(series(figures, suite, metric, suffix), x_name, y_name, "{:g}".format,
+                         label)
+
+    def size(value):
+        return table.amount(value, "bytes")
+
+    parts = ["<!doctype html><html lang=en><meta charset=utf-8><title>allod: per CPU</title>",
+             "<h1>Memory with a copy for each processor</h1>",
+             "<p>%s</p>" % html.escape("; ".join("%s: %s" % i for i in figures.machine.items())),
+             "<h2>Additions to one of many counters, two threads</h2>",
+             chart("sharing", "op", "counters", "an addition", table.span_ns),
+             "<p><em>%s</em></p>" % html.escape(SOURCES["sharing"])]
+    for threads in percpu_cases.THREADS:
+        parts += ["<h2>%d threads, by bytes of storage</h2>" % threads,
+                  chart("threads", "thread", "bytes", "creation of a thread", table.span_ns,
+                        "-%dt" % threads),
+                  chart("threads", "resident", "bytes", "memory", size, "-%dt" % threads)]
+    parts.append("<p><em>%s</em></p>" % html.escape(SOURCES["threads"]))
+    return "\n".join(parts) + "</html>\n"
+
+
+if __name__ == "__main__":
+    sys.exit(session.main(Percpu))
