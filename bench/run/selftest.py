@@ -12,7 +12,9 @@ sys.dont_write_bytecode = True
 import counts  # noqa: E402
 import figures as figures_module  # noqa: E402
 import plot  # noqa: E402
+import rules  # noqa: E402
 import targets  # noqa: E402
+import verdicts  # noqa: E402
 
 KEY = "time", "made-up"
 LINE = "name\ttime\t*\tcpu\t%s\t%s\tratio\ttest\n"
@@ -29,8 +31,8 @@ def made_up(**samples):
 
 
 def verdict(rule, limit, figures):
-    target = targets.Target(LINE % (rule, limit))
-    return list(targets.RULES[target.rule](target, figures))[0]
+    target = verdicts.Target(LINE % (rule, limit))
+    return list(rules.RULES[target.rule](target, figures))[0]
 
 
 def best_is_chosen_on_odd_rounds():
@@ -54,8 +56,8 @@ def leanest_is_one_of_the_three_fastest():
                       mimalloc=[4, 4], tcmalloc=[5, 5])
     for number in (1, 2):
         figures.add(KEY, "glibc", number, {"peak": 1})
-    target = targets.Target(LINE.replace("cpu", "peak") % ("times-leanest", "1.1"))
-    return list(targets.times_leanest(target, figures))[0].against == "against jemalloc"
+    target = verdicts.Target(LINE.replace("cpu", "peak") % ("times-leanest", "1.1"))
+    return list(rules.times_leanest(target, figures))[0].against == "against jemalloc"
 
 
 def at_least_so_many_times_faster():
@@ -88,8 +90,8 @@ def what_grows_with_size_is_not_flat():
 
 
 def a_named_case_that_was_not_measured_is_listed():
-    target = targets.Target(LINE.replace("*", "made-up,gone,x-*") % ("at-most", "9"))
-    found = {v.case: v.figure for v in targets.at_most(target, made_up(allod=[1, 1]))}
+    target = verdicts.Target(LINE.replace("*", "made-up,gone,x-*") % ("at-most", "9"))
+    found = {v.case: v.figure for v in rules.at_most(target, made_up(allod=[1, 1]))}
     return found == {"made-up": 1, "gone": None, "x-*": None}
 
 
@@ -149,7 +151,7 @@ def waiting_is_no_call_of_the_allocators():
 def shipped_targets_are_understood():
     here = os.path.dirname(os.path.abspath(__file__))
     read = targets.read(os.path.join(here, "..", "targets.tsv"))
-    return len(read) > 10 and all(t.rule in targets.RULES for t in read)
+    return len(read) > 10 and all(t.rule in rules.RULES for t in read)
 
 
 TESTS = (best_is_chosen_on_odd_rounds, miss_within_own_spread_does_not_count,
