@@ -97,7 +97,7 @@ struct allod_percpu_options {
 	unsigned max_cpus; /* indices are below it; 0: all possible processors */
 	enum allod_percpu_index index;
 	enum allod_percpu_content content;
-	size_t unit_bytes;  /* of a chunk, for each processor; 0: 64 KiB growing up to 4 MiB */
+	size_t unit_bytes;  /* of a chunk, for each processor; 0: 64 KiB growing up to 1 MiB */
 	size_t stride;      /* a power of two, at least a page; 0: ALLOD_PERCPU_STRIDE */
 	size_t max_chunks;  /* the pool's limit; 0: none */
 	size_t max_element; /* larger requests fail with EINVAL; 0: no limit */
@@ -221,6 +221,39 @@ void ALLOD_PERCPU *allod_percpu_zalloc(struct allod_percpu_pool *pool, size_t by
 	size_t align) ALLOD_NOTHROW ALLOD_ATTR_USE_RESULT;
 
 /*
+ * Allocates an element that has this content on every processor, also on those that become active
+ * later; bytes behind the content are zero. Processors share the memory until they write: elements
+ * of the same size and content lie on pages that were filled with it in advance. With a pool's
+ * contents all different, active processors get theirs at once, and others when they become active;
+ * allod_percpu_peek() finds it before. A pool with ALLOD_PERCPU_CONTENT_ZERO writes to all.
+ *
+ * content: content_bytes bytes, at most `bytes`; copied.
+ * Returns: the element, or NULL.
+ * Errors:  as allod_percpu_alloc(); EINVAL too if content_bytes exceeds bytes.
+ * Safety:  threads.
+ * Since:   0.1.
+ * Source:  rseq_mempool_percpu_malloc_init() of librseq; a page of initial content is written only
+ *          before any element on it is given out.
+ */
+void ALLOD_PERCPU *allod_percpu_alloc_init(struct allod_percpu_pool *pool, size_t bytes,
+	size_t align, const void *content,
+	size_t content_bytes) ALLOD_NOTHROW ALLOD_ATTR_USE_RESULT;
+
+/*
+ * Allocates several elements alike, undefined or zeroed.
+ *
+ * ret_elements: room for `count` of them.
+ * Returns: how many were allocated; fewer than count: errno tells why.
+ * Errors:  as allod_percpu_alloc().
+ * Safety:  threads.
+ * Since:   0.1.
+ */
+size_t allod_percpu_alloc_batch(struct allod_percpu_pool *pool, size_t bytes, size_t align,
+	void ALLOD_PERCPU **ret_elements, size_t count) ALLOD_NOTHROW;
+size_t allod_percpu_zalloc_batch(struct allod_percpu_pool *pool, size_t bytes, size_t align,
+	void ALLOD_PERCPU **ret_elements, size_t count) ALLOD_NOTHROW;
+
+/*
  * Frees an element; NULL is allowed. Its size and pool are known from the pointer.
  *
  * Errors:  none; misuse ends the process (see above).
@@ -228,6 +261,157 @@ void ALLOD_PERCPU *allod_percpu_zalloc(struct allod_percpu_pool *pool, size_t by
  * Since:   0.1.
  */
 void allod_percpu_free(void ALLOD_PERCPU *element) ALLOD_NOTHROW;
+
+/* Frees `count` elements, of any pools and sizes, as allod_percpu_free() each. */
+void allod_percpu_free_batch(void ALLOD_PERCPU **elements, size_t count) ALLOD_NOTHROW;
+
+/*
+ * Frees an element of this pool; one of another ends the process with "allod: percpu: element of
+ * another pool". Otherwise as allod_percpu_free().
+ *
+ * Errors:  none.
+ * Safety:  threads.
+ * Since:   0.1.
+ */
+void allod_percpu_pool_free(struct allod_percpu_pool *pool,
+	void ALLOD_PERCPU *element) ALLOD_NOTHROW;
+
+/*
+ * The size of a live element, a multiple of ALLOD_PERCPU_GRANULE, or 0; its pool, or NULL.
+ *
+ * Errors:  none: what is no live element has no size and no pool.
+ * Safety:  threads.
+ * Since:   0.1.
+ */
+size_t allod_percpu_size(const void ALLOD_PERCPU *element) ALLOD_NOTHROW;
+struct allod_percpu_pool *allod_percpu_pool_of(const void ALLOD_PERCPU *element) ALLOD_NOTHROW;
+
+/*
+ * Calls fn(arg, element, bytes) for each live element, until it returns nonzero. It may use
+ * elements, but make no other call that allocates, frees or looks at pools.
+ *
+ * Returns: what fn returned last, 0 if there was none.
+ * Errors:  none.
+ * Safety:  threads; others that need the pool's lock wait.
+ * Since:   0.1.
+ */
+int allod_percpu_each(struct allod_percpu_pool *pool,
+	int (*fn)(void *arg, void ALLOD_PERCPU *element, size_t bytes), void *arg);
+
+/*
+ * Sets of pools: a set gives an element from the first of its pools that takes the size and has
+ * room. A single pool takes any size, so this is for those who want sizes apart.
+ */
+struct allod_percpu_set;
+
+/*
+ * Makes an empty set; destroys one with its pools.
+ *
+ * Returns: the set, or NULL with ENOMEM; how many elements had not been freed.
+ * Errors:  ENOMEM.
+ * Safety:  threads.
+ * Since:   0.1.
+ * Source:  rseq_mempool_set_create() of librseq.
+ */
+struct allod_percpu_set *allod_percpu_set_create(void) ALLOD_NOTHROW;
+size_t allod_percpu_set_destroy(struct allod_percpu_set *set) ALLOD_NOTHROW;
+
+/*
+ * Gives a pool to the set. Pools are told apart by options.max_element, rounded up to a power of
+ * two.
+ *
+ * Returns: 0 or a negative errno.
+ * Errors:  EBUSY: there is one for this size.
+ * Safety:  threads.
+ * Since:   0.1.
+ */
+int allod_percpu_set_add(struct allod_percpu_set *set,
+	struct allod_percpu_pool *pool) ALLOD_NOTHROW;
+
+/*
+ * Allocates an element of a set: with the content, or undefined (content is NULL); or zeroed.
+ *
+ * Returns: the element, or NULL.
+ * Errors:  as allod_percpu_alloc_init().
+ * Safety:  threads.
+ * Since:   0.1.
+ */
+void ALLOD_PERCPU *allod_percpu_set_alloc(struct allod_percpu_set *set, size_t bytes,
+	const void *content, size_t content_bytes) ALLOD_NOTHROW;
+void ALLOD_PERCPU *allod_percpu_set_zalloc(struct allod_percpu_set *set,
+	size_t bytes) ALLOD_NOTHROW;
+
+/*
+ * Looking at pools
+ */
+
+/* What is known of a pool; `size` is sizeof(struct allod_percpu_stats). */
+struct allod_percpu_stats {
+	size_t size;
+	uint64_t live;       /* elements */
+	uint64_t live_peak;  /* the most that a call for these statistics saw */
+	uint64_t live_bytes; /* on each processor, like all bytes but metadata_bytes */
+	uint64_t allocs;     /* so far */
+	uint64_t frees;
+	uint64_t chunks;
+	uint64_t chunks_peak;
+	uint64_t unit_bytes;   /* of all chunks */
+	uint64_t free_bytes;   /* of these, in no element and not at hand in a thread */
+	uint64_t contig_bytes; /* the longest free run */
+	uint64_t free_runs;
+	uint64_t fragmented_bytes; /* free in front of something that is not */
+	uint64_t touched_bytes;    /* blocks of which something was given out */
+	uint64_t idle_bytes;       /* of these, free and not yet given back */
+	uint64_t smallest_bytes;   /* of elements so far */
+	uint64_t largest_bytes;
+	uint64_t metadata_bytes;
+};
+
+/*
+ * Reads a pool's statistics: those that the kernel has for its own per-CPU memory.
+ *
+ * Returns: 0 or a negative errno.
+ * Errors:  EINVAL: ret_stats->size.
+ * Safety:  threads.
+ * Since:   0.1.
+ * Source:  Linux, mm/percpu-stats.c.
+ */
+int allod_percpu_pool_stats(struct allod_percpu_pool *pool,
+	struct allod_percpu_stats *ret_stats) ALLOD_NOTHROW;
+
+/*
+ * Memory that a processor has of its own in this pool: pages that were stored to there.
+ *
+ * Returns: bytes, or a negative errno.
+ * Errors:  EINVAL: cpu. ENOENT and the like: /proc is not there.
+ * Safety:  threads.
+ * Since:   0.1.
+ */
+int64_t allod_percpu_pool_resident(struct allod_percpu_pool *pool, int cpu) ALLOD_NOTHROW;
+
+/*
+ * Looks a pool's maps and hints over, bit by bit.
+ *
+ * Returns: NULL, or what is wrong.
+ * Errors:  none.
+ * Safety:  threads.
+ * Since:   0.1.
+ */
+const char *allod_percpu_pool_check(struct allod_percpu_pool *pool) ALLOD_NOTHROW;
+
+/* The name that the pool was given, "" if none. Safety: any thread. Since: 0.1. Errors: none. */
+const char *allod_percpu_pool_name(const struct allod_percpu_pool *pool) ALLOD_NOTHROW;
+
+/*
+ * Calls fn(arg, pool) for each pool of the process, until it returns nonzero. It may look at pools,
+ * but make none and destroy none.
+ *
+ * Returns: what fn returned last, 0 if there was none.
+ * Errors:  none.
+ * Safety:  threads.
+ * Since:   0.1.
+ */
+int allod_percpu_pools_each(int (*fn)(void *arg, struct allod_percpu_pool *pool), void *arg);
 
 /*
  * Processors
@@ -246,6 +430,33 @@ void allod_percpu_free(void ALLOD_PERCPU *element) ALLOD_NOTHROW;
  * Since:   0.1.
  */
 int allod_percpu_mark_active(int cpu) ALLOD_NOTHROW;
+
+/*
+ * Whether an index is active, and the next active one behind `cpu` (-1 at first), or -1.
+ *
+ * Errors:  none.
+ * Safety:  any thread, signal handlers.
+ * Since:   0.1.
+ */
+int allod_percpu_is_active(int cpu) ALLOD_NOTHROW;
+int allod_percpu_next_active(int cpu) ALLOD_NOTHROW;
+
+#define allod_percpu_for_each_active(cpu)                      \
+	for ((cpu) = allod_percpu_next_active(-1); (cpu) >= 0; \
+		(cpu) = allod_percpu_next_active(cpu))
+
+/*
+ * The place of a live element, with its pool's stride, as a function: makes the processor active.
+ * allod_percpu_peek() is for reading: it makes none active, and finds what the element contains
+ * there.
+ *
+ * Returns: the place, or NULL.
+ * Errors:  EINVAL: no live element, or an index that its pool has not.
+ * Safety:  threads.
+ * Since:   0.1.
+ */
+void *allod_percpu_place(const void ALLOD_PERCPU *element, int cpu) ALLOD_NOTHROW;
+const void *allod_percpu_peek(const void ALLOD_PERCPU *element, int cpu) ALLOD_NOTHROW;
 
 /*
  * One more than the highest number that a processor of this machine may get. ALLOD_PERCPU_CPUS in
@@ -269,8 +480,7 @@ static inline uintptr_t allod_percpu_at_(uintptr_t element, int cpu, uintptr_t s
 
 /*
  * The place of an element on a processor, which becomes active. The type is the element's, without
- * ALLOD_PERCPU. allod_percpu_ptr_stride() is for pools with a stride of their own;
- * allod_percpu_peek() is for reading only, and makes no processor active.
+ * ALLOD_PERCPU. allod_percpu_ptr_stride() is for pools with a stride of their own.
  */
 #define allod_percpu_ptr(element, cpu) allod_percpu_ptr_stride(element, cpu, ALLOD_PERCPU_STRIDE)
 #define allod_percpu_ptr_stride(element, cpu, stride)                   \

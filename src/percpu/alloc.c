@@ -46,7 +46,7 @@ static uint32_t carve(struct percpu_chunk *chunk, uint32_t at, uint32_t bits, ui
 	uint32_t count = (room - bits) / step + 1;
 	uint32_t stop = at + (count - 1) * step + bits;
 
-	if (step == bits) {
+	if (step == bits || count == 1) {
 		percpu_chunk_take(chunk, at, stop - at);
 	} else {
 		for (uint32_t i = 0; i < count; i++)
@@ -83,12 +83,8 @@ static void mark_used(struct percpu_chunk *chunk, uint32_t start, uint32_t bits)
 	for (uint32_t at = start; at < end;) {
 		uint32_t index = at / BLOCK_BITS;
 		uint32_t stop = end < (index + 1) * BLOCK_BITS ? end : (index + 1) * BLOCK_BITS;
-		uint32_t upto = stop - index * BLOCK_BITS;
 
-		if (!chunk->block[index].fresh)
-			chunk->pool->dirty_blocks++;
-		if (chunk->block[index].fresh < upto)
-			chunk->block[index].fresh = upto;
+		percpu_block_touch(chunk, index, stop - index * BLOCK_BITS);
 		at = stop;
 	}
 }
@@ -135,32 +131,74 @@ uint32_t percpu_pool_take_many(struct allod_percpu_pool *pool, bool is_file, uin
 	return 0;
 }
 
-/* Gives the run of elements from index `from` on back that are neighbours; returns their number. */
-static uint32_t give_run(const uintptr_t *elements, uint32_t count)
+/* Where an element of the chunk begins; NOWHERE if it is another's. */
+static uint32_t start_in(const struct percpu_chunk *chunk, uintptr_t element)
 {
-	struct percpu_chunk *chunk = chunk_of(elements[0]);
-	uint32_t start = (uint32_t)((elements[0] - chunk->base) >> GRANULE_SHIFT);
-	uint32_t last = chunk_end_of(chunk, start);
-	uint32_t n = 0;
-	uint32_t low = start;
-	uint32_t high = last + 1;
+	uintptr_t offset = element - chunk->base;
 
-	for (;;) {
-		a_store_rlx(&chunk->end[last / 64],
-			a_load_rlx(&chunk->end[last / 64]) & ~(1ull << last % 64));
+	return offset >> GRANULE_SHIFT < chunk->bits ? (uint32_t)(offset >> GRANULE_SHIFT)
+						     : NOWHERE;
+}
+
+/* Takes the end off an element that is given back; returns one behind its last granule. */
+static uint32_t end_off(struct percpu_chunk *chunk, uint32_t start)
+{
+	uint32_t last = chunk_end_of(chunk, start);
+
+	a_store_rlx(&chunk->end[last / 64],
+		a_load_rlx(&chunk->end[last / 64]) & ~(1ull << last % 64));
+	return last + 1;
+}
+
+/* Gives back elements that are neighbours, from the first on, as one run; returns their number. */
+static uint32_t give_run(struct percpu_chunk *chunk, const uintptr_t *elements, uint32_t count)
+{
+	uint32_t low = start_in(chunk, elements[0]);
+	uint32_t high = end_off(chunk, low);
+	uint32_t n = 1;
+
+	for (; n < count; n++) {
+		uint32_t start = start_in(chunk, elements[n]);
+		if (start == NOWHERE)
+			break;
+		uint32_t end = chunk_end_of(chunk, start) + 1;
+		if (start != high && end != low)
+			break;
+		end_off(chunk, start);
 		low = start < low ? start : low;
-		high = last + 1 > high ? last + 1 : high;
-		if (++n == count)
-			break;
-		start = (uint32_t)((elements[n] - chunk->base) >> GRANULE_SHIFT);
-		if (start >= chunk->bits || elements[n] < chunk->base)
-			break;
-		last = chunk_end_of(chunk, start);
-		if (start != high && last + 1 != low)
-			break;
+		high = end > high ? end : high;
 	}
 	percpu_chunk_give(chunk, low, high - low);
-	percpu_chunk_relist(chunk);
+	return n;
+}
+
+/*
+ * Gives back elements that lie in one block but are no neighbours: the block is looked through
+ * once. Returns their number; 0 if that is not worth it.
+ */
+static uint32_t give_scattered(struct percpu_chunk *chunk, const uintptr_t *elements,
+	uint32_t count)
+{
+	enum { WORTH = 3 };
+	uint32_t block = start_in(chunk, elements[0]) / BLOCK_BITS;
+	uint32_t n = 0;
+
+	while (n < count) {
+		uint32_t start = start_in(chunk, elements[n]);
+		if (start == NOWHERE || start / BLOCK_BITS != block ||
+			chunk_end_of(chunk, start) / BLOCK_BITS != block)
+			break;
+		n++;
+	}
+	if (n < WORTH)
+		return 0;
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t start = start_in(chunk, elements[i]);
+		uint32_t end = end_off(chunk, start);
+		bits_clear(chunk->alloc, start, end);
+		chunk->free_bits += end - start;
+	}
+	percpu_hints_give_block(chunk, block);
 	return n;
 }
 
@@ -168,14 +206,37 @@ void percpu_pool_give(struct allod_percpu_pool *pool, const uintptr_t *elements,
 {
 	(void)pool;
 	while (count) {
-		uint32_t n = give_run(elements, count);
+		struct percpu_chunk *chunk = chunk_of(elements[0]);
+		uint32_t n = 0;
+
+		if (count > 2 && start_in(chunk, elements[1]) != NOWHERE &&
+			chunk_end_of(chunk, start_in(chunk, elements[0])) + 1 !=
+				start_in(chunk, elements[1]))
+			n = give_scattered(chunk, elements, count);
+		if (!n)
+			n = give_run(chunk, elements, count);
+		percpu_chunk_relist(chunk);
 		elements += n;
 		count -= n;
 	}
 }
 
+bool percpu_pool_may_grow(const struct allod_percpu_pool *pool)
+{
+	return !pool->options.max_chunks || pool->chunk_count < pool->options.max_chunks;
+}
+
+bool percpu_pool_is_frozen(const struct allod_percpu_pool *pool)
+{
+	for (const struct percpu_chunk *c = pool->chunks; c; c = c->next_of_pool) {
+		if (c->is_file)
+			return percpu_content_is_frozen(c);
+	}
+	return false;
+}
+
 /* Makes a chunk that has room for the request; 0 or a negative errno. Takes and leaves the locks. */
-static int pool_grow(struct allod_percpu_pool *pool, bool is_file, uint32_t bits, uint32_t align)
+int percpu_pool_grow(struct allod_percpu_pool *pool, bool is_file, uint32_t bits, uint32_t align)
 {
 	const struct allod_percpu_options *o = &pool->options;
 	size_t bytes = (size_t)bits << GRANULE_SHIFT;
@@ -189,7 +250,7 @@ static int pool_grow(struct allod_percpu_pool *pool, bool is_file, uint32_t bits
 		bytes += BLOCK_BYTES;
 	if (bytes > unit && !o->unit_bytes && pool->stride == ALLOD_PERCPU_STRIDE)
 		unit = round_up(bytes, SLOT_BYTES);
-	if (bytes <= unit && (!o->max_chunks || pool->chunk_count < o->max_chunks))
+	if (bytes <= unit && percpu_pool_may_grow(pool))
 		percpu_chunk_make(pool, is_file, unit, (size_t)align << GRANULE_SHIFT, &error);
 	if (!error && !o->unit_bytes && pool->stride == ALLOD_PERCPU_STRIDE &&
 		pool->next_unit_bytes < UNIT_MOST_BYTES)
@@ -223,7 +284,7 @@ static uint32_t take_locked(const struct request *rq, uint32_t want, uintptr_t *
 		note_size(pool, rq->bits);
 		percpu_pool_unlock(pool);
 		if (!count)
-			*ret_error = pool_grow(pool, is_file, rq->bits, align);
+			*ret_error = percpu_pool_grow(pool, is_file, rq->bits, align);
 	}
 	return count;
 }
@@ -238,7 +299,7 @@ static void *fail(int error)
 static int element_prepare(const struct request *rq, uintptr_t element, bool is_clean)
 {
 	if (rq->is_zero && !is_clean)
-		return percpu_content_zero_many(&element, 1);
+		return percpu_content_zero_many(&element, 1, rq->bits);
 	return 0;
 }
 
@@ -282,6 +343,40 @@ static COLD void *alloc_direct(const struct request *rq)
 	return (void *)element;
 }
 
+/*
+ * Elements for a bin that has none, or none that is clean. Those that were freed are cleaned many
+ * at a time, since the kernel has to be asked where they have memory: until there are enough,
+ * others are taken.
+ */
+static int bin_fill(struct percpu_bin *bin, const struct request *rq)
+{
+	uint32_t want = bin->count ? BIN_BATCH : bin->batch;
+	uint32_t clean = 0;
+	uint32_t count = 0;
+	int error = 0;
+
+	if (bin->count < BIN_BATCH)
+		count = take_locked(rq, want, bin->element + bin->count, &clean, &error);
+	if (!count && !bin->count)
+		return error;
+	if (bin->batch < BIN_BATCH)
+		bin->batch *= 2;
+	/* What is clean goes to the front. */
+	for (uint32_t i = 0; i < clean; i++) {
+		uintptr_t element = bin->element[bin->count + i];
+		bin->element[bin->count + i] = bin->element[i];
+		bin->element[i] = element;
+	}
+	bin->count += count;
+	bin->clean = clean;
+	if (!rq->is_zero || clean)
+		return 0;
+	error = percpu_content_zero_many(bin->element, bin->count, rq->bits);
+	if (!error)
+		bin->clean = bin->count;
+	return error;
+}
+
 /* The bin is another's, or empty, or has nothing clean. */
 static COLD void *alloc_slow(const struct request *rq)
 {
@@ -295,19 +390,9 @@ static COLD void *alloc_slow(const struct request *rq)
 	bin = bin_of(cache, key);
 	if (bin->key != key)
 		percpu_bin_evict(bin, key, rq->pool);
-	if (!bin->count) {
-		bin->count = take_locked(rq, bin->batch, bin->element, &bin->clean, &error);
-		if (!bin->count)
-			return fail(error);
-		if (bin->batch < BIN_BATCH)
-			bin->batch *= 2;
-	}
-	if (rq->is_zero && !bin->clean) {
-		error = percpu_content_zero_many(bin->element, bin->count);
-		if (error)
-			return fail(error);
-		bin->clean = bin->count;
-	}
+	error = bin_fill(bin, rq);
+	if (error)
+		return fail(error);
 	uintptr_t element = bin_pop(bin, rq->is_zero);
 	element_start(element);
 	return (void *)element;
@@ -329,7 +414,7 @@ static COLD void *alloc_careful(const struct request *rq)
 	if (pool_has(pool, ALLOD_PERCPU_ROBUST) && pool_has(pool, ALLOD_PERCPU_POISON) && !clean &&
 		!percpu_content_is_poison(chunk, bit, rq->bits))
 		percpu_fatal("allod: percpu: poison overwritten\n");
-	if (rq->is_zero && !(clean && percpu_content_is_fresh_zero(chunk)))
+	if (rq->is_zero && !clean)
 		error = percpu_content_put(chunk, bit, rq->bits, (struct content){ NULL, 0 });
 	if (error)
 		percpu_pool_give(pool, &element, 1);
@@ -455,6 +540,9 @@ static inline struct percpu_chunk *element_end(uintptr_t element, uint32_t *ret_
 		percpu_fatal_free(element);
 	uint32_t bit = (uint32_t)((element - chunk->base) >> GRANULE_SHIFT);
 	uint64_t mask = 1ull << bit % 64;
+	/* The next thing to be read; an atomic instruction would hold it up. */
+	__builtin_prefetch(&chunk->end[bit / 64]);
+	__builtin_prefetch(&chunk->alloc[bit / 64], 1);
 	if (__builtin_expect(!(a_and_rlx(&chunk->live[bit / 64], ~mask) & mask), 0))
 		percpu_fatal_free(element);
 	*ret_bit = bit;

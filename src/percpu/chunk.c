@@ -125,15 +125,14 @@ uint32_t percpu_block_find(const struct percpu_chunk *chunk, uint32_t block, uin
 	return at == NOWHERE ? NOWHERE : base + at;
 }
 
-/* The first place in the chunk for a run, or NOWHERE. `align` in granules. */
-uint32_t percpu_chunk_find(const struct percpu_chunk *chunk, uint32_t bits, uint32_t align)
+/* Searches from a block on. */
+static uint32_t find_from(const struct percpu_chunk *chunk, uint32_t from, uint32_t bits,
+	uint32_t align)
 {
 	uint32_t start = 0;
 	uint32_t len = 0;
 
-	if (chunk->hint.contig < bits)
-		return NOWHERE;
-	for (uint32_t i = chunk->hint.first / BLOCK_BITS; i < chunk->blocks; i++) {
+	for (uint32_t i = from; i < chunk->blocks; i++) {
 		const struct percpu_hint *hint = &chunk->block[i];
 		uint32_t base = i * BLOCK_BITS;
 
@@ -155,6 +154,33 @@ uint32_t percpu_chunk_find(const struct percpu_chunk *chunk, uint32_t bits, uint
 	}
 	return len && align_up(start, align) + bits <= chunk->bits ? align_up(start, align)
 								   : NOWHERE;
+}
+
+/*
+ * The first place in the chunk for a run, or NOWHERE. `align` in granules. What a search passes
+ * over, for want of alignment perhaps, the next one like it need not look at: without that, small
+ * elements of large alignment would look at all holes that they leave.
+ */
+uint32_t percpu_chunk_find(struct percpu_chunk *chunk, uint32_t bits, uint32_t align)
+{
+	bool is_like = bits >= chunk->skip_bits && align >= chunk->skip_align;
+	uint32_t from = chunk->hint.first / BLOCK_BITS;
+	uint32_t at;
+
+	if (chunk->hint.contig < bits)
+		return NOWHERE;
+	if (is_like && chunk->skip_block > from)
+		from = chunk->skip_block;
+	at = find_from(chunk, from, bits, align);
+	if (bits <= BLOCK_BITS) {
+		uint32_t block = at == NOWHERE ? chunk->blocks : at / BLOCK_BITS;
+		if (!is_like || block > chunk->skip_block || (bits == chunk->skip_bits)) {
+			chunk->skip_block = block;
+			chunk->skip_bits = bits;
+			chunk->skip_align = align;
+		}
+	}
+	return at;
 }
 
 static void assert_hints(const struct percpu_chunk *chunk, uint32_t start, uint32_t end)

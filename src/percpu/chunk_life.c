@@ -200,6 +200,24 @@ static void chunk_first_state(struct percpu_chunk *chunk)
 	chunk->pool->dirty_blocks += chunk->idle_blocks;
 }
 
+uint32_t percpu_page_blocks(void)
+{
+	return (uint32_t)(os_facts()->page_bytes >> BLOCK_SHIFT);
+}
+
+void percpu_block_touch(struct percpu_chunk *chunk, uint32_t block, uint32_t upto)
+{
+	struct percpu_hint *hint = &chunk->block[block];
+
+	if (!hint->fresh) {
+		chunk->pool->dirty_blocks++;
+		if (hint->left == BLOCK_BITS)
+			chunk->idle_blocks++, chunk->pool->idle_blocks++;
+	}
+	if (hint->fresh < upto)
+		hint->fresh = upto;
+}
+
 uint32_t percpu_chunk_dirty_blocks(const struct percpu_chunk *chunk)
 {
 	uint32_t dirty = 0;

@@ -22,7 +22,7 @@
 #include "os/os.h"
 #include "percpu/bits.h"
 
-enum { WINDOW_BLOCKS = 256 };
+enum { WINDOW_BLOCKS = 32 };
 
 bool percpu_cpu_walk_next(struct cpu_walk *walk, const struct allod_percpu_pool *pool,
 	unsigned *ret_cpu, uint32_t *ret_row)
@@ -104,11 +104,6 @@ bool percpu_content_is_frozen(const struct percpu_chunk *chunk)
 	return chunk->is_file && (!chunk->image || chunk->image_epoch != percpu_epoch());
 }
 
-bool percpu_content_is_fresh_zero(const struct percpu_chunk *chunk)
-{
-	return !percpu_content_is_frozen(chunk);
-}
-
 uint8_t *percpu_content_image(const struct percpu_chunk *chunk, uint32_t bit)
 {
 	if (!chunk->is_file || percpu_content_is_frozen(chunk))
@@ -160,35 +155,55 @@ struct view {
 	unsigned cpu;
 	uint32_t asked; /* the window of blocks that the kernel was asked about, from 1 */
 	bool is_blind;  /* the kernel does not tell */
+	uint8_t pages[WINDOW_BLOCKS];
 };
+
+static void view_turn(struct view *v, struct percpu_chunk *chunk, uint32_t row)
+{
+	v->chunk = chunk;
+	v->row = known_row(chunk, row);
+	v->asked = 0;
+}
 
 static void view_ask(struct view *v, uint32_t block)
 {
 	uint32_t per = (uint32_t)(os_facts()->page_bytes >> BLOCK_SHIFT);
 	uint32_t first = block & ~(uint32_t)(WINDOW_BLOCKS - 1);
 	uint32_t count = v->chunk->blocks - first;
-	uint8_t pages[WINDOW_BLOCKS];
+	uint8_t *at = chunk_place(v->chunk, v->cpu, first * BLOCK_BITS);
+	int error = -ENOTSUP;
 
 	count = count < WINDOW_BLOCKS ? count : WINDOW_BLOCKS;
 	v->asked = first + 1;
-	v->is_blind = os_pages(chunk_place(v->chunk, v->cpu, first * BLOCK_BITS),
-			      (count + per - 1) / per, pages) != 0;
-	for (uint32_t i = 0; i < count && !v->is_blind; i++) {
-		if (pages[i / per] == OS_PAGE_OWN)
+	if (!v->chunk->is_file)
+		error = os_pages_quick(at, (count + per - 1) / per, v->pages);
+	if (error)
+		error = os_pages(at, (count + per - 1) / per, v->pages);
+	v->is_blind = error != 0;
+	for (uint32_t i = 0; i < count && !error; i++) {
+		if (v->pages[i / per] == OS_PAGE_OWN)
 			v->row[(first + i) / 64] |= 1ull << (first + i) % 64;
 	}
 }
 
-/* Whether the block has memory on this processor, as far as can be told without touching it. */
-static bool view_has(struct view *v, uint32_t block)
+/*
+ * What is known of a block on this processor: without touching it, unless it is present. Where the
+ * kernel does not tell, it has to be read.
+ */
+static enum os_page view_look(struct view *v, uint32_t block)
 {
+	uint32_t per = (uint32_t)(os_facts()->page_bytes >> BLOCK_SHIFT);
+	uint32_t first = block & ~(uint32_t)(WINDOW_BLOCKS - 1);
+
 	if (!v->row)
-		return true;
+		return OS_PAGE_EITHER;
 	if (row_has(v->row, block))
-		return true;
-	if (v->asked != (block & ~(uint32_t)(WINDOW_BLOCKS - 1)) + 1)
+		return OS_PAGE_OWN;
+	if (v->asked != first + 1)
 		view_ask(v, block);
-	return row_has(v->row, block) || v->is_blind;
+	if (v->is_blind)
+		return OS_PAGE_EITHER;
+	return (enum os_page)v->pages[(block - first) / per];
 }
 
 /* The part of the content that belongs at `at` of an element, for `len` bytes. */
@@ -225,10 +240,14 @@ static void view_restore(struct view *v, uint32_t start, uint32_t bits, struct c
 		size_t offset = (size_t)(at - start) << GRANULE_SHIFT;
 		size_t len = (size_t)(stop - at) << GRANULE_SHIFT;
 
-		if (view_has(v, block) &&
-			((v->row && row_has(v->row, block)) ||
-				!part_equals(place, content, offset, len)))
+		enum os_page kind = view_look(v, block);
+		if (kind == OS_PAGE_OWN) {
 			part_write(place, content, offset, len);
+		} else if (kind == OS_PAGE_EITHER && !part_equals(place, content, offset, len)) {
+			part_write(place, content, offset, len);
+			if (v->row)
+				v->row[block / 64] |= 1ull << block % 64;
+		}
 		at = stop;
 	}
 }
@@ -237,12 +256,11 @@ static void restore(struct percpu_chunk *chunk, uint32_t start, uint32_t bits,
 	struct content content)
 {
 	struct cpu_walk walk = { 0 };
-	struct view v = { .chunk = chunk };
+	struct view v;
 	uint32_t row;
 
 	while (percpu_cpu_walk_next(&walk, chunk->pool, &v.cpu, &row)) {
-		v.row = known_row(chunk, row);
-		v.asked = 0;
+		view_turn(&v, chunk, row);
 		view_restore(&v, start, bits, content);
 	}
 }
@@ -293,25 +311,25 @@ int percpu_content_put(struct percpu_chunk *chunk, uint32_t start, uint32_t bits
 }
 
 /* One processor's part of percpu_content_zero_many(): elements of anonymous chunks. */
-static void zero_on(unsigned cpu, uint32_t row, const uintptr_t *elements, uint32_t count)
+static void zero_on(unsigned cpu, uint32_t row, const uintptr_t *elements, uint32_t count,
+	uint32_t bits)
 {
-	struct view v = { .cpu = cpu };
+	struct view v;
+
+	v.chunk = NULL;
+	v.cpu = cpu;
 
 	for (uint32_t i = 0; i < count; i++) {
 		struct percpu_chunk *chunk = chunk_of(elements[i]);
 		uint32_t start = (uint32_t)((elements[i] - chunk->base) >> GRANULE_SHIFT);
 
-		if (chunk != v.chunk) {
-			v.chunk = chunk;
-			v.row = known_row(chunk, row);
-			v.asked = 0;
-		}
-		view_restore(&v, start, chunk_end_of(chunk, start) + 1 - start,
-			(struct content){ NULL, 0 });
+		if (chunk != v.chunk)
+			view_turn(&v, chunk, row);
+		view_restore(&v, start, bits, (struct content){ NULL, 0 });
 	}
 }
 
-int percpu_content_zero_many(const uintptr_t *elements, uint32_t count)
+int percpu_content_zero_many(const uintptr_t *elements, uint32_t count, uint32_t bits)
 {
 	struct allod_percpu_pool *pool = chunk_of(elements[0])->pool;
 	struct cpu_walk walk = { 0 };
@@ -320,7 +338,7 @@ int percpu_content_zero_many(const uintptr_t *elements, uint32_t count)
 
 	percpu_pool_lock(pool);
 	while (percpu_cpu_walk_next(&walk, pool, &cpu, &row))
-		zero_on(cpu, row, elements, count);
+		zero_on(cpu, row, elements, count, bits);
 	percpu_pool_unlock(pool);
 	return 0;
 }
@@ -340,18 +358,29 @@ static void poison_write(uint8_t *dst, uintptr_t poison, uint32_t bit, size_t by
 		dst[i] = poison_byte(poison, bit, i);
 }
 
+/* Whether a granule's page has memory; one that is present is looked at. */
+static bool granule_is_own(struct view *v, uint32_t bit)
+{
+	enum os_page kind = view_look(v, bit / BLOCK_BITS);
+	uint32_t value;
+
+	if (kind != OS_PAGE_EITHER || v->is_blind)
+		return kind == OS_PAGE_OWN;
+	memcpy(&value, chunk_place(v->chunk, v->cpu, bit), sizeof(value));
+	return value != 0;
+}
+
 void percpu_content_poison(struct percpu_chunk *chunk, uint32_t start, uint32_t bits)
 {
 	uintptr_t poison = chunk->pool->options.poison;
 	struct cpu_walk walk = { 0 };
-	struct view v = { .chunk = chunk };
+	struct view v;
 	uint32_t row;
 
 	while (percpu_cpu_walk_next(&walk, chunk->pool, &v.cpu, &row)) {
-		v.row = known_row(chunk, row);
-		v.asked = 0;
+		view_turn(&v, chunk, row);
 		for (uint32_t at = start; v.row && at < start + bits; at++) {
-			if (view_has(&v, at / BLOCK_BITS) && !v.is_blind)
+			if (granule_is_own(&v, at))
 				poison_write(chunk_place(chunk, v.cpu, at), poison, at,
 					ALLOD_PERCPU_GRANULE);
 		}
@@ -376,17 +405,15 @@ static bool granule_is_poison(const struct percpu_chunk *chunk, unsigned cpu, ui
 bool percpu_content_is_poison(struct percpu_chunk *chunk, uint32_t start, uint32_t bits)
 {
 	struct cpu_walk walk = { 0 };
-	struct view v = { .chunk = chunk };
+	struct view v;
 	uint32_t row;
 
 	if (percpu_content_is_frozen(chunk))
 		return true;
 	while (percpu_cpu_walk_next(&walk, chunk->pool, &v.cpu, &row)) {
-		v.row = known_row(chunk, row);
-		v.asked = 0;
+		view_turn(&v, chunk, row);
 		for (uint32_t at = start; v.row && at < start + bits; at++) {
-			if (view_has(&v, at / BLOCK_BITS) && !v.is_blind &&
-				!granule_is_poison(chunk, v.cpu, at))
+			if (granule_is_own(&v, at) && !granule_is_poison(chunk, v.cpu, at))
 				return false;
 		}
 	}

@@ -58,6 +58,11 @@ static void learn_equal(struct percpu_hint *hint, uint32_t start, uint32_t len)
 	}
 }
 
+static bool overlaps(uint32_t start, uint32_t end, uint32_t other, uint32_t len)
+{
+	return len && start < other + len && other < end;
+}
+
 /* Tells the hints of the whole free run [start, end). */
 void percpu_hint_learn(struct percpu_hint *hint, uint32_t start, uint32_t end, uint32_t bits)
 {
@@ -76,8 +81,11 @@ void percpu_hint_learn(struct percpu_hint *hint, uint32_t start, uint32_t end, u
 	else if (start < hint->contig_start &&
 		(len > hint->scan || (len == hint->scan && start > hint->scan_start)))
 		scan_set(hint, start, len);
-	/* A scan hint that a change of the longest run has left behind it helps nobody. */
-	if (hint->scan && hint->scan < hint->contig && hint->scan_start > hint->contig_start)
+	/* What is a part of the run now, or lies behind a longer one, is no scan hint. */
+	bool is_part = overlaps(start, end, hint->scan_start, hint->scan) &&
+		(hint->scan != len || hint->contig_start == start);
+	bool is_behind = hint->scan < hint->contig && hint->scan_start > hint->contig_start;
+	if (is_part || is_behind)
 		scan_drop(hint);
 }
 
@@ -145,11 +153,6 @@ static void block_refresh(struct percpu_chunk *chunk, uint32_t index, uint32_t b
 	hint->first = first;
 	hint->left = first ? 0 : bits_next_set(map, 0, BLOCK_BITS);
 	hint->right = BLOCK_BITS - bits_last_set(map, 0, BLOCK_BITS);
-}
-
-static bool overlaps(uint32_t start, uint32_t end, uint32_t other, uint32_t len)
-{
-	return len && start < other + len && other < end;
 }
 
 /* A block learns that [start, end) of it was taken. */
@@ -339,11 +342,21 @@ static uint32_t run_end(const struct percpu_chunk *chunk, uint32_t end)
 	return end;
 }
 
+/* What a search passed over may have room again: a run that begins in the block before, or here. */
+static void skip_forget(struct percpu_chunk *chunk, uint32_t index)
+{
+	uint32_t from = index ? index - 1 : 0;
+
+	if (from < chunk->skip_block)
+		chunk->skip_block = from;
+}
+
 void percpu_hints_give(struct percpu_chunk *chunk, uint32_t start, uint32_t end)
 {
 	uint32_t run_start = start;
 	uint32_t run_stop = end;
 
+	skip_forget(chunk, start / BLOCK_BITS);
 	for (uint32_t at = start; at < end;) {
 		uint32_t index = at / BLOCK_BITS;
 		uint32_t base = index * BLOCK_BITS;
@@ -361,10 +374,28 @@ void percpu_hints_give(struct percpu_chunk *chunk, uint32_t start, uint32_t end)
 		chunk->bits);
 }
 
+/* Several runs of a block were given back. */
+void percpu_hints_give_block(struct percpu_chunk *chunk, uint32_t index)
+{
+	struct percpu_hint *hint = &chunk->block[index];
+	uint32_t base = index * BLOCK_BITS;
+
+	hint->first = 0;
+	block_refresh(chunk, index, BLOCK_BITS);
+	if (hint->left == BLOCK_BITS && hint->fresh)
+		chunk->idle_blocks++, chunk->pool->idle_blocks++;
+	skip_forget(chunk, index);
+	percpu_hint_learn(&chunk->hint, run_begin(chunk, base + hint->contig_start),
+		run_end(chunk, base + hint->contig_start + hint->contig), chunk->bits);
+	if (base + hint->first < chunk->hint.first)
+		chunk->hint.first = base + hint->first;
+}
+
 void percpu_hints_rebuild(struct percpu_chunk *chunk)
 {
 	chunk->free_bits = 0;
 	chunk->idle_blocks = 0;
+	chunk->skip_block = 0;
 	for (uint32_t i = 0; i < chunk->blocks; i++) {
 		const uint64_t *map = chunk->alloc + i * BLOCK_WORDS;
 

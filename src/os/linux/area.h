@@ -12,4 +12,5 @@ int os_linux_hide_from_fork(void *base, size_t bytes);
 int os_linux_guard(void *base, size_t bytes);
 int os_linux_decommit_many(const struct os_range *ranges, size_t count);
 int os_linux_pages(const void *base, size_t pages, uint8_t *ret);
+int os_linux_pages_quick(const void *base, size_t pages, uint8_t *ret);
 bool os_linux_page_is_exclusive(const void *page);

@@ -44,6 +44,11 @@ int os_pages(const void *base, size_t pages, uint8_t *ret)
 	return os_linux_pages(base, pages, ret);
 }
 
+int os_pages_quick(const void *base, size_t pages, uint8_t *ret)
+{
+	return os_linux_pages_quick(base, pages, ret);
+}
+
 bool os_page_is_exclusive(const void *page)
 {
 	return os_linux_page_is_exclusive(page);

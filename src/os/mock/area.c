@@ -68,6 +68,14 @@ int os_pages(const void *base, size_t pages, uint8_t *ret_pages)
 		ret ? ret : os_linux_pages(base, pages, ret_pages));
 }
 
+int os_pages_quick(const void *base, size_t pages, uint8_t *ret_pages)
+{
+	int ret = mock_enter(OS_CALL_PAGES);
+
+	return mock_record(OS_CALL_PAGES, (void *)base, pages,
+		ret ? ret : os_linux_pages_quick(base, pages, ret_pages));
+}
+
 bool os_page_is_exclusive(const void *page)
 {
 	return os_linux_page_is_exclusive(page);

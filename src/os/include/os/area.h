@@ -62,6 +62,7 @@ enum os_page {
 	OS_PAGE_NONE,   /* never written: reads as zero, or as its file */
 	OS_PAGE_SHARED, /* read, not written: the zero page or the file's own */
 	OS_PAGE_OWN,    /* written: the process's own copy, present or in swap */
+	OS_PAGE_EITHER, /* one of the last two: present, so that reading it changes nothing */
 };
 
 /*
@@ -69,6 +70,12 @@ enum os_page {
  * negative errno where /proc is not there.
  */
 int os_pages(const void *base, size_t pages, uint8_t *ret);
+
+/*
+ * The same of anonymous memory, quicker: it may say OS_PAGE_EITHER of what is present. -ENOTSUP
+ * where pages may be in swap, which the quick way does not tell from none.
+ */
+int os_pages_quick(const void *base, size_t pages, uint8_t *ret);
 
 /*
  * Whether no other process shares this page, which the caller has written: false also when that

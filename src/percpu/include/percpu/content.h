@@ -29,12 +29,10 @@ bool percpu_content_is_frozen(const struct percpu_chunk *chunk);
  */
 int percpu_content_put(struct percpu_chunk *chunk, uint32_t start, uint32_t bits,
 	struct content content);
-/* Whether what was never given out of this chunk reads as zero. */
-bool percpu_content_is_fresh_zero(const struct percpu_chunk *chunk);
 /* Once, at the start. */
 int percpu_content_start(void);
-/* Zeroes free elements; `starts` are places in CPU 0's units, all of one pool. */
-int percpu_content_zero_many(const uintptr_t *elements, uint32_t count);
+/* Zeroes free elements of one pool and size. */
+int percpu_content_zero_many(const uintptr_t *elements, uint32_t count, uint32_t bits);
 
 /* Fills a free element with the pool's poison where it has memory, or looks whether it still is. */
 void percpu_content_poison(struct percpu_chunk *chunk, uint32_t start, uint32_t bits);

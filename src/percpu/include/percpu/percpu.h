@@ -88,7 +88,10 @@ struct percpu_chunk {
 	uint32_t list;        /* index of the pool's list that it is on */
 	uint32_t idle_blocks; /* blocks that are free, and may have memory */
 	uint32_t known_rows;  /* processors that `known` has room for */
-	uint64_t *alloc;      /* a bit for each granule that is not free */
+	uint32_t skip_block;  /* no block below has room for runs of skip_bits at skip_align */
+	uint32_t skip_bits;
+	uint32_t skip_align;
+	uint64_t *alloc; /* a bit for each granule that is not free */
 	struct percpu_hint *block;
 	uint64_t *known;  /* row for each active index, bit for each block: has memory */
 	uint64_t *over;   /* bit where an element begins that the overlay has content of */
@@ -122,8 +125,10 @@ enum { CLASSES_MAX = 32, CLASS_BYTES = 64, RECENT_MAX = 8 };
 struct percpu_class {
 	uint32_t bits;  /* 0: unused */
 	uint32_t bytes; /* of the content; the rest of the element is zero */
-	struct percpu_chunk *hint_chunk;
+	struct percpu_chunk
+		*hint_chunk; /* where to look first; NULL: if has_room, from the front */
 	uint32_t hint_block;
+	bool has_room; /* an element of the class was freed since all were looked at */
 	uint8_t content[CLASS_BYTES];
 };
 
@@ -206,6 +211,11 @@ void percpu_pool_settle(struct allod_percpu_pool *pool);
 /* Blocks of a chunk of which something was given out. */
 uint32_t percpu_chunk_dirty_blocks(const struct percpu_chunk *chunk);
 uint64_t percpu_pool_live(const struct allod_percpu_pool *pool);
+/* Makes a chunk that has room for the request, without locks held. 0 or a negative errno. */
+int percpu_pool_grow(struct allod_percpu_pool *pool, bool is_file, uint32_t bits, uint32_t align);
+bool percpu_pool_may_grow(const struct allod_percpu_pool *pool);
+/* A child, whose file chunks are the parent's. */
+bool percpu_pool_is_frozen(const struct allod_percpu_pool *pool);
 /* NULL, or what is wrong with a pool. */
 const char *percpu_pool_check(struct allod_percpu_pool *pool);
 /* For robust pools at their end. */
@@ -249,10 +259,14 @@ unsigned percpu_chunk_list_of(uint32_t bits);
 void percpu_chunk_list(struct percpu_chunk *chunk);
 void percpu_chunk_unlist(struct percpu_chunk *chunk);
 void percpu_chunk_relist(struct percpu_chunk *chunk);
-uint32_t percpu_chunk_find(const struct percpu_chunk *chunk, uint32_t bits, uint32_t align);
+uint32_t percpu_chunk_find(struct percpu_chunk *chunk, uint32_t bits, uint32_t align);
 uint32_t percpu_block_find(const struct percpu_chunk *chunk, uint32_t block, uint32_t bits,
 	uint32_t align);
 /* Marks a run as not free, or free again. Hints and lists follow. */
+/* Notes that the first `upto` granules of a block may be given out, or hold more than zero. */
+void percpu_block_touch(struct percpu_chunk *chunk, uint32_t block, uint32_t upto);
+/* Blocks in a page of the host. */
+uint32_t percpu_page_blocks(void);
 void percpu_chunk_take(struct percpu_chunk *chunk, uint32_t start, uint32_t bits);
 void percpu_chunk_give(struct percpu_chunk *chunk, uint32_t start, uint32_t bits);
 
@@ -262,6 +276,7 @@ void percpu_hints_take(struct percpu_chunk *chunk, uint32_t start, uint32_t end)
 void percpu_hints_take_strided(struct percpu_chunk *chunk, uint32_t start, uint32_t end,
 	uint32_t hole);
 void percpu_hints_give(struct percpu_chunk *chunk, uint32_t start, uint32_t end);
+void percpu_hints_give_block(struct percpu_chunk *chunk, uint32_t index);
 void percpu_hints_rebuild(struct percpu_chunk *chunk);
 /* NULL, or what is wrong with the hints or maps of a chunk. */
 const char *percpu_hints_check(const struct percpu_chunk *chunk);

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT */
+/* Looking at pools and elements: sizes, walks, statistics, what is resident. */
+#include <errno.h>
+#include <string.h>
+
+#include "os/area.h"
+#include "os/os.h"
+#include "percpu/bits.h"
+#include "percpu/cache.h"
+#include "percpu/content.h"
+#include "percpu/percpu.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* The chunk in which a live element begins, or NULL. */
+static struct percpu_chunk *live_chunk(uintptr_t element, uint32_t *ret_bit)
+{
+	struct percpu_chunk *chunk = percpu_root ? chunk_of(element) : NULL;
+
+	if (!chunk || element % ALLOD_PERCPU_GRANULE)
+		return NULL;
+	*ret_bit = (uint32_t)((element - chunk->base) >> GRANULE_SHIFT);
+	return a_load_rlx(&chunk->live[*ret_bit / 64]) >> *ret_bit % 64 & 1 ? chunk : NULL;
+}
+
+EXPORT size_t allod_percpu_size(const void ALLOD_PERCPU *element)
+{
+	uint32_t bit;
+	struct percpu_chunk *chunk =
+		live_chunk((uintptr_t)(ALLOD_PERCPU_FORCE const void *)element, &bit);
+
+	return chunk ? (size_t)(chunk_end_of(chunk, bit) + 1 - bit) << GRANULE_SHIFT : 0;
+}
+
+EXPORT struct allod_percpu_pool *allod_percpu_pool_of(const void ALLOD_PERCPU *element)
+{
+	uint32_t bit;
+	struct percpu_chunk *chunk =
+		live_chunk((uintptr_t)(ALLOD_PERCPU_FORCE const void *)element, &bit);
+
+	return chunk ? chunk->pool : NULL;
+}
+
+EXPORT void *allod_percpu_place(const void ALLOD_PERCPU *element, int cpu)
+{
+	uintptr_t at = (uintptr_t)(ALLOD_PERCPU_FORCE const void *)element;
+	uint32_t bit;
+	struct percpu_chunk *chunk = live_chunk(at, &bit);
+
+	if (!chunk || cpu < 0 || (unsigned)cpu >= chunk->pool->cpus) {
+		errno = EINVAL;
+		return NULL;
+	}
+	return (void *)allod_percpu_at_(at, cpu, chunk->stride);
+}
+
+EXPORT const void *allod_percpu_peek(const void ALLOD_PERCPU *element, int cpu)
+{
+	uintptr_t at = (uintptr_t)(ALLOD_PERCPU_FORCE const void *)element;
+	uint32_t bit;
+	struct percpu_chunk *chunk = live_chunk(at, &bit);
+
+	if (!chunk || cpu < 0 || (unsigned)cpu >= chunk->pool->cpus) {
+		errno = EINVAL;
+		return NULL;
+	}
+	if (!allod_percpu_active_[cpu] && chunk->is_file && chunk->over[bit / 64] >> bit % 64 & 1)
+		return (const void *)(chunk->overlay + ((uintptr_t)bit << GRANULE_SHIFT));
+	return chunk_place(chunk, (unsigned)cpu, bit);
+}
+
+EXPORT int allod_percpu_is_active(int cpu)
+{
+	return cpu >= 0 && cpu < ALLOD_PERCPU_CPUS_MAX && allod_percpu_active_[cpu];
+}
+
+EXPORT int allod_percpu_next_active(int cpu)
+{
+	for (cpu = cpu < -1 ? 0 : cpu + 1; cpu < ALLOD_PERCPU_CPUS_MAX; cpu++) {
+		if (allod_percpu_active_[cpu])
+			return cpu;
+	}
+	return -1;
+}
+
+EXPORT int allod_percpu_each(struct allod_percpu_pool *pool,
+	int (*fn)(void *arg, void ALLOD_PERCPU *element, size_t bytes), void *arg)
+{
+	int stop = 0;
+
+	percpu_pool_lock(pool);
+	for (struct percpu_chunk *c = pool->chunks; c && !stop; c = c->next_of_pool) {
+		uint32_t at = 0;
+		while (!stop &&
+			(at = bits_next_set((const uint64_t *)c->live, at, c->bits)) < c->bits) {
+			uint32_t end = chunk_end_of(c, at) + 1;
+			stop = fn(arg, (void *)(c->base + ((uintptr_t)at << GRANULE_SHIFT)),
+				(size_t)(end - at) << GRANULE_SHIFT);
+			at = end;
+		}
+	}
+	percpu_pool_unlock(pool);
+	return stop;
+}
+
+/* One chunk's share of the statistics. */
+static void chunk_count(const struct percpu_chunk *c, struct allod_percpu_stats *s)
+{
+	uint32_t at = 0;
+
+	while ((at = bits_next_clear(c->alloc, at, c->bits)) < c->bits) {
+		uint32_t end = bits_next_set(c->alloc, at, c->bits);
+		uint64_t bytes = (uint64_t)(end - at) << GRANULE_SHIFT;
+		s->free_runs++;
+		s->contig_bytes = bytes > s->contig_bytes ? bytes : s->contig_bytes;
+		/* Free memory in front of something used is what fragmentation costs. */
+		s->fragmented_bytes += end < c->bits ? bytes : 0;
+		at = end;
+	}
+	at = 0;
+	while ((at = bits_next_set((const uint64_t *)c->live, at, c->bits)) < c->bits) {
+		uint32_t end = chunk_end_of(c, at) + 1;
+		s->live_bytes += (uint64_t)(end - at) << GRANULE_SHIFT;
+		s->live++;
+		at = end;
+	}
+	s->free_bytes += (uint64_t)c->free_bits << GRANULE_SHIFT;
+	s->metadata_bytes += c->meta_bytes + percpu_content_known_bytes(c);
+}
+
+static void pool_count(struct allod_percpu_pool *pool, struct allod_percpu_stats *s)
+{
+	uint64_t allocs = pool->allocs;
+	uint64_t frees = pool->frees;
+
+	percpu_cache_counts(pool, &allocs, &frees);
+	s->unit_bytes = pool->unit_bytes;
+	s->allocs = allocs;
+	s->frees = frees;
+	s->chunks = pool->chunk_count;
+	s->chunks_peak = pool->chunk_peak;
+	s->smallest_bytes = pool->largest ? pool->smallest : 0;
+	s->largest_bytes = pool->largest;
+	s->touched_bytes = pool->dirty_blocks << BLOCK_SHIFT;
+	s->idle_bytes = pool->idle_blocks << BLOCK_SHIFT;
+	for (struct percpu_chunk *c = pool->chunks; c; c = c->next_of_pool)
+		chunk_count(c, s);
+	pool->live_peak = s->live > pool->live_peak ? s->live : pool->live_peak;
+	s->live_peak = pool->live_peak;
+}
+
+EXPORT int allod_percpu_pool_stats(struct allod_percpu_pool *pool,
+	struct allod_percpu_stats *ret_stats)
+{
+	struct allod_percpu_stats s = { .size = sizeof(s) };
+
+	if (ret_stats->size != sizeof(s))
+		return -EINVAL;
+	percpu_pool_lock(pool);
+	pool_count(pool, &s);
+	percpu_pool_unlock(pool);
+	*ret_stats = s;
+	return 0;
+}
+
+static uint64_t chunk_resident(const struct percpu_chunk *chunk, unsigned cpu, int *ret_error)
+{
+	enum { STEP = 256 };
+	size_t page = os_facts()->page_bytes;
+	size_t pages = ((size_t)chunk->blocks << BLOCK_SHIFT) / page;
+	uint8_t kinds[STEP];
+	uint64_t own = 0;
+
+	for (size_t at = 0; at < pages && !*ret_error; at += STEP) {
+		size_t now = pages - at < STEP ? pages - at : STEP;
+		*ret_error = os_pages(chunk_place(chunk, cpu, 0) + at * page, now, kinds);
+		for (size_t i = 0; i < now && !*ret_error; i++)
+			own += kinds[i] == OS_PAGE_OWN;
+	}
+	return own * page;
+}
+
+EXPORT int64_t allod_percpu_pool_resident(struct allod_percpu_pool *pool, int cpu)
+{
+	uint64_t bytes = 0;
+	int error = cpu < 0 || (unsigned)cpu >= pool->cpus ? -EINVAL : 0;
+
+	percpu_pool_lock(pool);
+	for (struct percpu_chunk *c = pool->chunks; c && !error; c = c->next_of_pool)
+		bytes += chunk_resident(c, (unsigned)cpu, &error);
+	percpu_pool_unlock(pool);
+	return error ? error : (int64_t)bytes;
+}
+
+EXPORT const char *allod_percpu_pool_check(struct allod_percpu_pool *pool)
+{
+	const char *wrong;
+
+	percpu_pool_lock(pool);
+	wrong = percpu_pool_check(pool);
+	percpu_pool_unlock(pool);
+	return wrong;
+}
+
+EXPORT const char *allod_percpu_pool_name(const struct allod_percpu_pool *pool)
+{
+	return pool->name;
+}
+
+EXPORT int allod_percpu_pools_each(int (*fn)(void *arg, struct allod_percpu_pool *pool), void *arg)
+{
+	int stop = 0;
+
+	if (percpu_start())
+		return 0;
+	percpu_lock(&percpu_root->lock);
+	for (struct allod_percpu_pool *p = a_load_rlx(&percpu_root->pools); p && !stop; p = p->next)
+		stop = fn(arg, p);
+	percpu_unlock(&percpu_root->lock);
+	return stop;
+}

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/* Pools in parent and child: both go on, whatever other threads were doing, and see nothing of each
+ * other. */
+#include "allod/percpu.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "harness.h"
+#include "percpu/percpu.h"
+
+enum { CPUS = 4, ELEMENTS = 500 };
+
+extern char **environ;
+
+static struct allod_percpu_pool *pools[3];
+static uint64_t *elements[3][ELEMENTS];
+static _Atomic(bool) is_over;
+
+static void pools_make(void)
+{
+	for (unsigned kind = 0; kind < 3; kind++) {
+		struct allod_percpu_options options = ALLOD_PERCPU_OPTIONS_DEFAULT;
+		options.max_cpus = CPUS;
+		options.content = kind == 2 ? ALLOD_PERCPU_CONTENT_INIT : ALLOD_PERCPU_CONTENT_AUTO;
+		pools[kind] = allod_percpu_pool_create("fork", &options);
+		CHECK(pools[kind]);
+	}
+	for (unsigned i = 0; i < ELEMENTS; i++) {
+		uint64_t value = i % 5 ? 41 : i + 1000;
+		elements[0][i] = allod_percpu_zalloc(pools[0], 8, 0);
+		elements[1][i] = allod_percpu_alloc_init(pools[1], 8, 0, &value, 8);
+		elements[2][i] = allod_percpu_alloc_init(pools[2], 8, 0, &value, 8);
+		*allod_percpu_ptr(elements[0][i], i % 2) = i;
+		*allod_percpu_ptr(elements[1][i], i % 2) += 1;
+	}
+}
+
+static uint64_t first_value(unsigned kind, unsigned i)
+{
+	return !kind ? 0 : i % 5 ? 41 : i + 1000;
+}
+
+static void contents_check(void)
+{
+	for (unsigned i = 0; i < ELEMENTS; i++) {
+		for (unsigned cpu = 0; cpu < CPUS; cpu++) {
+			uint64_t want = first_value(0, i) + (cpu == i % 2 ? i : 0);
+			CHECK_EQ(*(const uint64_t *)allod_percpu_peek(elements[0][i], cpu), want);
+			want = first_value(1, i) + (cpu == i % 2);
+			CHECK_EQ(*(const uint64_t *)allod_percpu_peek(elements[1][i], cpu), want);
+			CHECK_EQ(*(const uint64_t *)allod_percpu_peek(elements[2][i], cpu),
+				first_value(2, i));
+		}
+	}
+}
+
+/* Allocates, stores, frees and looks over, in all pools. */
+static void pools_use(unsigned rounds, uint64_t mark)
+{
+	uint64_t *mine[64] = { NULL };
+
+	for (unsigned i = 0; i < rounds; i++) {
+		unsigned slot = i % 64;
+		uint64_t value = i % 7 ? 41 : mark + i;
+
+		if (mine[slot]) {
+			for (unsigned cpu = 0; cpu < CPUS; cpu++)
+				*allod_percpu_ptr(mine[slot], cpu) = mark;
+			allod_percpu_free(mine[slot]);
+		}
+		mine[slot] = i % 3 ? allod_percpu_alloc_init(pools[i % 3], 16, 0, &value, 8)
+				   : allod_percpu_zalloc(pools[0], 16, 0);
+		CHECK(mine[slot]);
+		for (unsigned cpu = 0; cpu < CPUS; cpu++)
+			CHECK_EQ(*allod_percpu_ptr(mine[slot], cpu), i % 3 ? value : 0);
+	}
+	for (unsigned i = 0; i < 64; i++)
+		allod_percpu_free(mine[i]);
+}
+
+static void all_sound(void)
+{
+	for (unsigned kind = 0; kind < 3; kind++)
+		CHECK_EQ(allod_percpu_pool_check(pools[kind]), NULL);
+}
+
+/* What a child does: what it had is right, it can go on, free what it had, and end its pools. */
+static void child_work(void)
+{
+	contents_check();
+	pools_use(500, 77);
+	contents_check();
+	all_sound();
+	for (unsigned i = 0; i < ELEMENTS; i++) {
+		for (unsigned kind = 0; kind < 3; kind++)
+			allod_percpu_free(elements[kind][i]);
+	}
+	all_sound();
+	for (unsigned kind = 0; kind < 3; kind++)
+		allod_percpu_pool_destroy(pools[kind]);
+}
+
+static void wait_for(pid_t child)
+{
+	int status;
+
+	CHECK(child > 0);
+	CHECK_EQ(waitpid(child, &status, 0), child);
+	CHECK_EQ(status, 0);
+}
+
+static pid_t child_of(bool is_raw)
+{
+	pid_t child = is_raw ? (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL) : fork();
+
+	if (child)
+		return child;
+	child_work();
+	_exit(0);
+}
+
+TEST(parent_and_child_go_on)
+{
+	pools_make();
+	for (unsigned round = 0; round < 6; round++) {
+		pid_t child = child_of(round % 2);
+		pools_use(500, 55);
+		contents_check();
+		wait_for(child);
+	}
+	contents_check();
+	all_sound();
+}
+
+static void *keep_busy(void *arg)
+{
+	while (!a_load_rlx(&is_over))
+		pools_use(64 + (unsigned)(uintptr_t)arg, 1234);
+	return NULL;
+}
+
+TEST_TIMEOUT(a_child_of_a_busy_parent_goes_on, 60)
+{
+	unsigned rounds = test_count(60, 2000);
+	pthread_t threads[3];
+
+	pools_make();
+	for (uintptr_t i = 0; i < 3; i++)
+		CHECK_EQ(pthread_create(&threads[i], NULL, keep_busy, (void *)i), 0);
+	for (unsigned round = 0; round < rounds; round++)
+		wait_for(child_of(round % 2));
+	a_store_rlx(&is_over, true);
+	for (unsigned i = 0; i < 3; i++)
+		pthread_join(threads[i], NULL);
+	contents_check();
+	all_sound();
+}
+
+TEST(children_of_children_go_on)
+{
+	pools_make();
+	for (unsigned depth = 0; depth < 6; depth++) {
+		pid_t child = depth % 2 ? fork() : (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+		if (child) {
+			pools_use(100, 5);
+			contents_check();
+			wait_for(child);
+			if (depth)
+				_exit(0);
+			return;
+		}
+		contents_check();
+		pools_use(200, depth);
+	}
+	all_sound();
+	_exit(0);
+}
+
+TEST(a_program_that_is_started_does_no_harm)
+{
+	char *argv[] = { "true", NULL };
+	pid_t child;
+
+	pools_make();
+	CHECK_EQ(posix_spawnp(&child, "true", NULL, NULL, argv, environ), 0);
+	wait_for(child);
+	child = vfork();
+	if (!child) {
+		execvp("true", argv);
+		_exit(1);
+	}
+	wait_for(child);
+	contents_check();
+	pools_use(200, 9);
+	all_sound();
+}
