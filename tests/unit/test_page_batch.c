@@ -4,6 +4,7 @@
  * its call would tell it, also where the system refuses in the middle.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "allod/page.h"
@@ -211,4 +212,184 @@ TEST(memory_ends_in_the_middle)
 		CHECK_EQ(allod_page_batch(ops, 400), 400);
 		CHECK(page_check());
 	}
+}
+
+/* Neighbours take one system call, in whatever order they come; each has its own if that fails. */
+TEST(neighbours_take_one_call)
+{
+	struct allod_page_op ops[60];
+
+	start();
+	char *p = allod_page_alloc(4 * MIB, NULL);
+	for (unsigned verb = 0; verb < 2; verb++) {
+		const enum os_call call = verb ? OS_CALL_POPULATE : OS_CALL_DECOMMIT;
+		memset(p, 9, 4 * MIB);
+		for (size_t i = 0; i < 60; i++)
+			ops[i] = (struct allod_page_op){ .verb = verb ? ALLOD_PAGE_OP_COMMIT
+								      : ALLOD_PAGE_OP_RELEASE,
+				.block = p + (i * 7 % 60) * 16 * KIB,
+				.bytes = 16 * KIB };
+		unsigned before = mock_count(call);
+		CHECK_EQ(allod_page_batch(ops, 60), 60);
+		CHECK_EQ(mock_count(call), before + 1);
+		/* With a gap: two. */
+		ops[30].verb = ALLOD_PAGE_OP_NOTHING;
+		before = mock_count(call);
+		CHECK_EQ(allod_page_batch(ops, 60), 60);
+		CHECK_EQ(mock_count(call), before + 2);
+		/* The first is refused: each by itself. */
+		before = mock_count(call);
+		mock_fail(call, 1, ENOMEM);
+		CHECK_EQ(allod_page_batch(ops, 60), 60);
+		CHECK(mock_count(call) > before + 2);
+		/* And one of those. */
+		mock_fail_all_after(call, 1);
+		const size_t good = allod_page_batch(ops, 60);
+		size_t failed = 0;
+		for (size_t i = 0; i < 60; i++)
+			failed += ops[i].result == -ENOMEM;
+		CHECK(failed > 0 && good == 60 - failed);
+		mock_reset();
+	}
+	allod_page_free(p);
+}
+
+/* Random batches against what is held: each page of a block bears the block's number. */
+struct held {
+	char *p;
+	size_t bytes;
+	uint64_t id;
+};
+
+enum { HELD = 400 };
+
+static void stamp(const struct held *h)
+{
+	for (size_t i = 0; i < h->bytes; i += 4 * KIB)
+		*(uint64_t *)(void *)(h->p + i) = h->id + i;
+}
+
+static void check_stamps(const char *p, size_t bytes, uint64_t id)
+{
+	for (size_t i = 0; i < bytes; i += 4 * KIB)
+		CHECK_EQ(*(const uint64_t *)(const void *)(p + i), id + i);
+}
+
+static size_t pick_bytes(uint64_t *random)
+{
+	const size_t most[] = { 16 * KIB, 60 * KIB, 300 * KIB, 3 * MIB };
+
+	return 1 + test_random(random) % most[test_random(random) % 4];
+}
+
+/* Makes the operation that the block's state allows; released ranges are zero at once. */
+static struct allod_page_op pick_op(struct held *h, uint64_t *random)
+{
+	struct allod_page_op op = { .block = h->p };
+
+	if (!h->p) {
+		op.verb = test_random(random) % 8 ? ALLOD_PAGE_OP_ALLOC : ALLOD_PAGE_OP_NOTHING;
+		op.bytes = test_random(random) % 2 ? pick_bytes(random) : 12 * KIB;
+		return op;
+	}
+	switch (test_random(random) % 6) {
+	case 0: op.verb = ALLOD_PAGE_OP_COMMIT, op.bytes = h->bytes; break;
+	case 1: op.verb = ALLOD_PAGE_OP_RELEASE, op.bytes = h->bytes; break;
+	case 2: op.verb = ALLOD_PAGE_OP_RESIZE, op.bytes = pick_bytes(random); break;
+	default: op.verb = ALLOD_PAGE_OP_FREE;
+	}
+	return op;
+}
+
+static void check_op(struct held *h, const struct allod_page_op *op, uint64_t *last_id)
+{
+	const bool is_new = op->verb == ALLOD_PAGE_OP_ALLOC || op->verb == ALLOD_PAGE_OP_RESIZE;
+
+	CHECK_EQ(op->result, 0);
+	if (op->verb == ALLOD_PAGE_OP_RESIZE)
+		check_stamps(op->block, h->bytes < op->bytes ? h->bytes : op->bytes, h->id);
+	if (op->verb == ALLOD_PAGE_OP_COMMIT)
+		check_stamps(h->p, h->bytes, h->id);
+	for (size_t i = 0; op->verb == ALLOD_PAGE_OP_RELEASE && i < h->bytes; i += 4 * KIB)
+		CHECK_EQ(h->p[i], 0);
+	h->p = op->block;
+	if (is_new) {
+		CHECK(allod_page_size(h->p) >= op->bytes);
+		h->bytes = allod_page_size(h->p);
+	}
+	if (h->p) {
+		h->id = *last_id += 1ull << 32;
+		stamp(h);
+	}
+}
+
+struct world {
+	struct held held[HELD];
+	struct allod_page_op ops[HELD];
+	uint64_t random;
+	uint64_t last_id;
+};
+
+static void round_of(struct world *w)
+{
+	const size_t from = test_random(&w->random) % HELD;
+	const size_t count = 1 + test_random(&w->random) % (HELD - from);
+
+	for (size_t i = 0; i < count; i++)
+		w->ops[i] = pick_op(&w->held[from + i], &w->random);
+	CHECK_EQ(allod_page_batch(w->ops, count), count);
+	for (size_t i = 0; i < count; i++)
+		check_op(&w->held[from + i], &w->ops[i], &w->last_id);
+	/* By the calls for one, too. */
+	struct held *h = &w->held[test_random(&w->random) % HELD];
+	if (h->p)
+		check_stamps(h->p, h->bytes, h->id);
+	allod_page_free(h->p);
+	h->p = NULL;
+}
+
+static void free_all(struct world *w)
+{
+	for (size_t i = 0; i < HELD; i++)
+		w->ops[i] =
+			(struct allod_page_op){ .verb = ALLOD_PAGE_OP_FREE, .block = w->held[i].p };
+	CHECK_EQ(allod_page_batch(w->ops, HELD), HELD);
+}
+
+TEST_TIMEOUT(random_batches, 60)
+{
+	static struct world world;
+
+	start();
+	world.random = test_seed();
+	for (unsigned i = 0; i < test_count(60, 3000); i++) {
+		round_of(&world);
+		CHECK(page_check());
+	}
+	free_all(&world);
+}
+
+enum { THREADS = 3 };
+
+static void *batches_in_thread(void *arg)
+{
+	for (unsigned i = 0; i < test_count(20, 1000); i++)
+		round_of(arg);
+	free_all(arg);
+	return NULL;
+}
+
+TEST_TIMEOUT(random_batches_of_threads, 60)
+{
+	static struct world worlds[THREADS];
+	pthread_t threads[THREADS];
+
+	start();
+	for (unsigned i = 0; i < THREADS; i++)
+		worlds[i].random = test_seed() + i;
+	for (unsigned i = 0; i < THREADS; i++)
+		CHECK_EQ(pthread_create(&threads[i], NULL, batches_in_thread, &worlds[i]), 0);
+	for (unsigned i = 0; i < THREADS; i++)
+		CHECK_EQ(pthread_join(threads[i], NULL), 0);
+	CHECK(page_check());
 }
