@@ -82,8 +82,10 @@ def print_ratios(figures, title, metric, suites=None):
 
 
 def print_amounts(figures, title, metric, suites=None):
+    """Of each subject that has any of them."""
     keys = figures.keys(metric, suites)
-    names = figures.subjects()
+    names = [n for n in figures.subjects()
+             if any(figures.median(k, n, metric) is not None for k in keys)]
     if not keys:
         return
     print("\n%s" % title)
