@@ -144,6 +144,7 @@ static void *alloc_any(size_t align, size_t size, bool *ret_zeroed)
 		errno = ENOMEM;
 		return NULL;
 	}
+	heap_open();
 	void *p = class ? alloc_small(class, ret_zeroed) : large_alloc(align, size, ret_zeroed);
 	if (p == NULL)
 		errno = ENOMEM;

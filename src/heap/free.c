@@ -48,6 +48,7 @@ void heap_free_at_mark(struct heap *heap, struct slab *slab)
 	slab_relieved(heap, slab);
 	page_tick();
 	heap_leave(heap);
+	heap_close(false);
 }
 
 /*
@@ -71,7 +72,9 @@ static bool free_by_own(struct slab *slab, struct block *block, uint64_t word)
 		return false;
 	bool done = true;
 	if (heap_touch(heap, slab)) {
-		if (block_is_free(slab, block, &slab->free))
+		/* The bin's blocks are of the current slab, which may be this one. */
+		if (block_is_free(slab, block, &slab->free) ||
+			block == heap->bin[a_load_rlx(&slab->class)])
 			check_free(slab, block);
 		free_local(heap, slab, block);
 	} else {
@@ -168,6 +171,7 @@ void heap_free_slow(void *p)
 	case SLAB_NONE:
 	case SLAB_INNER: heap_fatal_invalid_free();
 	}
+	heap_close(word_state(word) == SLAB_LARGE);
 }
 
 void heap_free(void *p)

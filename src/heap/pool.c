@@ -71,7 +71,8 @@ static struct heap *heap_make(void)
 	for (unsigned class = 0; class < CLASS_COUNT; class ++)
 		heap->bin[class] = BLOCK_END;
 	for (unsigned units = 1; units < CLASS_FAST_UNITS; units++)
-		heap->classes[units] = (uint8_t)class_of(units * 16);
+		heap->open_classes[units] = (uint8_t)class_of(units * 16);
+	__builtin_memcpy(heap->classes, heap->open_classes, sizeof heap->classes);
 	return heap;
 }
 

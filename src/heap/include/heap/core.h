@@ -77,6 +77,13 @@ bool slab_adopt(struct heap *heap, struct slab *slab);
 /* The class's stack of open slabs, for heap_check(). */
 const struct stack *slab_available(unsigned class);
 
+/* close.c: what calls give back where nothing runs in the background. */
+
+/* After a free by the slow path; `was_large`: of a large block. */
+void heap_close(bool was_large);
+/* Before an allocation by the slow path. */
+void heap_open(void);
+
 /* alloc.c, free.c, init.c, large.c */
 
 /* A block of the class; sets *ret_zeroed when it is known to read as zero. NULL: no memory. */

@@ -48,14 +48,15 @@ struct attachment_list {
 };
 
 /* Entries that lie in the heap; more come from page, and stay the heap's. */
-#define HEAP_ATTACHMENTS 40
+#define HEAP_ATTACHMENTS 30
 
 struct heap {
 	/* Own thread only, as all that says nothing else: blocks of current[i], if class_has_bin(). */
 	struct block *bin[CLASS_COUNT];
 	_Atomic(size_t) limit; /* own thread writes these; others read them as told above */
 	_Atomic(struct slab *) named;
-	uint8_t classes[CLASS_FAST_UNITS]; /* const once made: of sizes in units of 16 bytes */
+	/* Of sizes in units of 16 bytes; all 0 while heap_close() has closed malloc's fast path. */
+	uint8_t classes[CLASS_FAST_UNITS];
 	struct slab *current[CLASS_COUNT];
 	struct attachment_list attached[CLASS_COUNT]; /* slabs worth taking from first */
 	_Atomic(uint64_t) attached_classes[(CLASS_COUNT + 63) / 64]; /* whose list has entries */
@@ -74,11 +75,14 @@ struct heap {
 	struct stack pending;           /* anyone: slabs of this heap with frees to collect */
 	uint64_t scavenge_due_ns; /* own thread only: when the next round of scavenge.c begins */
 	uint32_t scavenge_at;     /* own thread only: the record where the round goes on; 0: none */
+	uint32_t closings;        /* own thread only: how often heap_close() came by */
+	bool closed;              /* own thread only: by heap_close(), until heap_open() */
 	bool is_janitors;         /* the janitor works by it, not a thread */
 	struct attachment *free_attachments;
 	struct attachment *fresh_attachments; /* up to the next, never used */
 	struct attachment *fresh_end;
-	uint32_t attachment_granules; /* from page */
+	uint32_t attachment_granules;           /* from page */
+	uint8_t open_classes[CLASS_FAST_UNITS]; /* const once made: for heap_open() */
 	struct attachment attachments[HEAP_ATTACHMENTS];
 };
 
