@@ -129,6 +129,22 @@ bool os_group_find(struct os_group *ret_group)
 	return false;
 }
 
+bool os_group_stall_path(char *buf, size_t cap)
+{
+	char text[cgroup_file_bytes];
+	struct os_group group;
+
+	if (os_file_read("/proc/self/cgroup", text, sizeof(text)) <= 0 ||
+		!path_find(text, 2, group.path, sizeof(group.path)))
+		return false;
+	for (size_t i = 0; layouts[i].version == 2; i++) {
+		group.layout = &layouts[i];
+		if (os_group_read(&group, "memory.pressure", text, sizeof(text)) > 0)
+			return os_group_path(&group, "memory.pressure", buf, cap);
+	}
+	return false;
+}
+
 void os_group_limits_read(struct os_group_limits *ret_limits)
 {
 	struct os_group_limits *l = ret_limits;

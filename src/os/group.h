@@ -27,6 +27,8 @@ bool os_group_find(struct os_group *ret_group);
 bool os_group_up(struct os_group *group);
 /* The path of one of the group's files; false if there is no room for it. */
 bool os_group_path(const struct os_group *group, const char *file, char *buf, size_t cap);
+/* The path of the group's memory.pressure, which is in the hierarchy of version 2. */
+bool os_group_stall_path(char *buf, size_t cap);
 /* As os_file_read(), of one of the group's files. */
 ssize_t os_group_read(const struct os_group *group, const char *file, char *buf, size_t cap);
 

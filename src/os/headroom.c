@@ -137,12 +137,42 @@ static void machine_read(const struct os_headroom_files *files, struct os_headro
 		*ret = (struct os_headroom){ kib * 1024, os_facts()->ram_bytes, false };
 }
 
+/* "some avg10=0.00 avg60=0.00 avg300=0.00 total=1311", and the same for "full". */
+static uint64_t stall_total(const char *text, const char *kind)
+{
+	const char *line = strstr(text, kind);
+	const char *total = line ? strstr(line, "total=") : NULL;
+
+	return total ? number_parse(total + strlen("total="), 0) : 0;
+}
+
+static uint64_t larger(uint64_t x, uint64_t y)
+{
+	return x > y ? x : y;
+}
+
+void os_stalls_read(const struct os_headroom_files *files, struct os_stalls *ret_stalls)
+{
+	char text[stat_bytes / 8];
+
+	*ret_stalls = (struct os_stalls){ 0, 0 };
+	for (int i = 0; i < 2; i++) {
+		if (files->stalls[i] < 0 ||
+			os_file_reread(files->stalls[i], text, sizeof(text)) <= 0)
+			continue;
+		ret_stalls->some_us = larger(ret_stalls->some_us, stall_total(text, "some"));
+		ret_stalls->full_us = larger(ret_stalls->full_us, stall_total(text, "full"));
+	}
+}
+
 void os_headroom_open(struct os_headroom_files *ret_files)
 {
 	char path[path_bytes];
 
 	ret_files->levels = 0;
 	ret_files->machine = os_file_open("/proc/meminfo");
+	ret_files->stalls[0] = os_group_stall_path(path, sizeof(path)) ? os_file_open(path) : -1;
+	ret_files->stalls[1] = os_file_open("/proc/pressure/memory");
 	if (!os_group_find(&ret_files->group))
 		return;
 	struct os_group group = ret_files->group;

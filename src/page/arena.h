@@ -153,12 +153,12 @@ struct arena {
 	_Atomic(uint64_t) peak;  /* highest used, direct ones included, in granules */
 	_Atomic(uint64_t) alloc_calls;
 	_Atomic(uint64_t) move_calls;
-	_Atomic(uint64_t) moved;        /* STAMP_HEAD marks */
-	_Atomic(uint64_t) moved_above;  /* mappings counted by page_mappings_take() */
+	_Atomic(uint64_t) moved;       /* STAMP_HEAD marks */
+	_Atomic(uint64_t) moved_above; /* mappings counted by page_mappings_take() */
 	/* So many of both may be, until the process's mappings are counted again; see move.c. */
 	_Atomic(uint64_t) mappings_allowed;
 	_Atomic(uint64_t) mappings_retry_ns; /* not before this time */
-	_Atomic(uint64_t) move_regrets; /* moved runs that were freed again */
+	_Atomic(uint64_t) move_regrets;      /* moved runs that were freed again */
 	_Atomic(uint64_t) lost; /* used granules that can never be freed: a refused repair */
 	_Atomic(uint64_t) direct_granules;
 	_Atomic(uint64_t) direct_runs;
@@ -386,6 +386,16 @@ static inline bool guard_is_due(struct arena *a)
 	return dirty + a_load_rlx(&a->kept) >= a_load_rlx(&a->guard_at) + a_load_rlx(&a->cold) ||
 		dirty > a_load_rlx(&a->limit);
 }
+
+/* stall.c */
+
+/* What the janitor saw at its last look; zeroed at first. */
+struct stall_seen {
+	struct os_stalls stalls;
+	uint64_t ns;
+};
+/* Lets free memory go if tasks were stalled for want of memory since then. */
+void stall_round(struct stall_seen *seen, const struct os_headroom_files *files);
 
 /* background.c */
 

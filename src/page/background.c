@@ -134,6 +134,7 @@ static void janitor_main(void *arg)
 	bool is_first = true;
 	unsigned idle = 0;
 	struct os_headroom_files files;
+	struct stall_seen stalls = { .ns = 0 };
 
 	/* At birth of the arena who started us may not have come so far yet. */
 	(void)page_init();
@@ -150,6 +151,7 @@ static void janitor_main(void *arg)
 		a_store_rlx(&a->janitor.beat, last ? BEAT_NEVER : purge_now(a));
 		idle = janitor_round(a, is_first, &files) > JANITOR_LEAVES_GRANULES ? 0 : idle + 1;
 		is_first = false;
+		stall_round(&stalls, &files);
 		if (!stay && idle >= JANITOR_IDLE_ROUNDS)
 			break;
 	} while (os_task_sleep(&a->janitor.task, period_ns));

@@ -234,6 +234,10 @@ void guard_round(struct arena *a, const struct os_headroom_files *files)
 {
 }
 
+void stall_round(struct stall_seen *seen, const struct os_headroom_files *files)
+{
+}
+
 void os_headroom_open(struct os_headroom_files *ret_files)
 {
 }

@@ -91,6 +91,10 @@ static int commit_or_null(char *base, size_t bytes, enum os_call kind)
 		char buf[8];
 		return (int)os_file_reread(0, buf, sizeof(buf));
 	}
+	case OS_CALL_PRESSURE_OPEN: {
+		struct os_pressure pressure;
+		return os_pressure_open(&pressure);
+	}
 	case OS_CALL_TASK_START: {
 		static struct os_task task;
 		return os_task_start(&task, NULL, NULL);

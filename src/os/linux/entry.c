@@ -175,6 +175,27 @@ ssize_t os_file_read(const char *path, char *buf, size_t cap)
 	return os_linux_file_read(path, buf, cap);
 }
 
+int os_pressure_open(struct os_pressure *ret_pressure)
+{
+	return os_linux_pressure_open(ret_pressure);
+}
+
+bool os_pressure_wait(struct os_pressure *pressure, int timeout_ms,
+	struct os_pressure_event *ret_event)
+{
+	return os_linux_pressure_wait(pressure, timeout_ms, ret_event);
+}
+
+void os_pressure_wake(const struct os_pressure *pressure)
+{
+	os_linux_pressure_wake(pressure);
+}
+
+void os_pressure_close(struct os_pressure *pressure)
+{
+	os_linux_pressure_close(pressure);
+}
+
 int os_file_open(const char *path)
 {
 	return os_linux_file_open(path);

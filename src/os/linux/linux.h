@@ -39,6 +39,11 @@ int os_linux_name(void *base, size_t bytes, const char *name);
 int os_linux_wipe_on_fork(void *base, size_t bytes);
 
 uint64_t os_linux_now_ns(void);
+int os_linux_pressure_open(struct os_pressure *p);
+bool os_linux_pressure_wait(struct os_pressure *p, int timeout_ms,
+	struct os_pressure_event *ret_event);
+void os_linux_pressure_wake(const struct os_pressure *p);
+void os_linux_pressure_close(struct os_pressure *p);
 uint64_t os_linux_fine_ns(void);
 void os_linux_write(int fd, const char *text, size_t bytes);
 _Noreturn void os_linux_fatal(const char *line);

@@ -241,6 +241,35 @@ ssize_t os_file_reread(int fd, char *buf, size_t cap)
 	return ret;
 }
 
+/* The descriptor is a real one, for who polls it; events are what the test sets. */
+int os_pressure_open(struct os_pressure *ret_pressure)
+{
+	int ret = mock_enter(OS_CALL_PRESSURE_OPEN);
+
+	memset(ret_pressure, 0, sizeof(*ret_pressure));
+	if (!ret) {
+		ret_pressure->fd = 1000;
+		ret_pressure->wake = -1;
+		ret_pressure->sources = OS_PRESSURE_STALL_SYSTEM;
+	}
+	return mock_record(OS_CALL_PRESSURE_OPEN, NULL, 0, ret);
+}
+
+bool os_pressure_wait(struct os_pressure *pressure, int timeout_ms,
+	struct os_pressure_event *ret_event)
+{
+	return mock_pressure_take(ret_event);
+}
+
+void os_pressure_wake(const struct os_pressure *pressure)
+{
+}
+
+void os_pressure_close(struct os_pressure *pressure)
+{
+	pressure->fd = -1;
+}
+
 static int task_accept(struct os_task *task, void (*fn)(void *arg), void *arg)
 {
 	if (os_task_alive(task))

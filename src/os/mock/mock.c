@@ -36,6 +36,7 @@ static const uint64_t *fine_steps; /* const while calls are made */
 static size_t fine_count;
 static _Atomic(uint64_t) fine_ns; /* what the steps add up to so far */
 static _Atomic(uint64_t) fine_calls;
+static _Atomic(uint64_t) pressure_event; /* sources and severity; 0: none */
 static struct pair variables[pairs_max];
 static struct pair files[pairs_max];
 static char written[written_max]; /* each writer fills the part it claimed */
@@ -67,6 +68,7 @@ static const char *const call_names[OS_CALL_KINDS] = {
 	[OS_CALL_FILE_READ] = "file_read",
 	[OS_CALL_FILE_OPEN] = "file_open",
 	[OS_CALL_FILE_REREAD] = "file_reread",
+	[OS_CALL_PRESSURE_OPEN] = "pressure_open",
 	[OS_CALL_TASK_START] = "task_start",
 	[OS_CALL_MAP_LAZY] = "map_lazy",
 	[OS_CALL_FILE_MAKE] = "file_make",
@@ -104,6 +106,7 @@ void mock_reset(void)
 	fatal_env = NULL;
 	mock_fine_set(NULL, 0);
 	mock_map_count_set(0);
+	mock_pressure_set(0, 0);
 	mock_clock_set(1000000000);
 	os_linux_facts_gather(mock_facts());
 }
@@ -186,6 +189,19 @@ uint64_t os_fine_ns(void)
 	if (fine_count)
 		step = fine_steps[a_add_rlx(&fine_calls, 1) % fine_count];
 	return os_now_ns() + a_add_rlx(&fine_ns, step) + step;
+}
+
+void mock_pressure_set(unsigned severity, unsigned sources)
+{
+	a_store_rlx(&pressure_event, (uint64_t)sources << 32 | severity);
+}
+
+bool mock_pressure_take(struct os_pressure_event *ret_event)
+{
+	uint64_t event = a_xchg_rlx(&pressure_event, 0);
+
+	*ret_event = (struct os_pressure_event){ (uint32_t)event, event >> 32 };
+	return event != 0;
 }
 
 static struct pair *pair_find(struct pair *pairs, const char *name)

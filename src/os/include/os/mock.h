@@ -39,6 +39,7 @@ enum os_call {
 	OS_CALL_FILE_READ,
 	OS_CALL_FILE_OPEN,
 	OS_CALL_FILE_REREAD,
+	OS_CALL_PRESSURE_OPEN,
 	OS_CALL_TASK_START,
 	OS_CALL_MAP_LAZY, /* from here on: os/area.h */
 	OS_CALL_FILE_MAKE,
@@ -89,6 +90,9 @@ void mock_clock_advance(uint64_t ns);
  * 0: none.
  */
 void mock_fine_set(const uint64_t *steps, size_t count);
+
+/* What os_pressure_wait() tells next, once. */
+void mock_pressure_set(unsigned severity, unsigned sources);
 
 /* The facts, to be changed at will; mock_reset() gives back those of the machine. */
 struct os_facts *mock_facts(void);

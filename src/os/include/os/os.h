@@ -324,7 +324,15 @@ struct os_headroom_files {
 	unsigned levels;
 	int fds[OS_HEADROOM_LEVELS][4];
 	int machine;
+	int stalls[2]; /* of the group and of the machine */
 };
+
+/* For how long tasks were stalled for want of memory so far: the larger of group and machine. */
+struct os_stalls {
+	uint64_t some_us; /* at least one of them */
+	uint64_t full_us; /* all of them */
+};
+void os_stalls_read(const struct os_headroom_files *files, struct os_stalls *ret_stalls);
 
 /* Opens them; whoever does never closes them. What cannot be opened is as if not there. */
 void os_headroom_open(struct os_headroom_files *ret_files);
@@ -337,6 +345,58 @@ void os_headroom_open(struct os_headroom_files *ret_files);
  */
 void os_headroom_read(const struct os_headroom_files *files, uint64_t own_cold_bytes,
 	uint64_t enough_bytes, struct os_headroom *ret_headroom);
+
+/*
+ * Memory pressure, told by whatever the system has: what is configured by the service manager, stall
+ * information of the group and of the machine, events of the control group.
+ */
+enum os_pressure_source {
+	OS_PRESSURE_WATCH = 1 << 0,        /* MEMORY_PRESSURE_WATCH, the protocol of systemd */
+	OS_PRESSURE_STALL_GROUP = 1 << 1,  /* memory.pressure of the group */
+	OS_PRESSURE_STALL_SYSTEM = 1 << 2, /* /proc/pressure/memory */
+	OS_PRESSURE_EVENTS = 1 << 3,       /* memory.events, version 2 */
+	OS_PRESSURE_LEVEL = 1 << 4,        /* memory.pressure_level, version 1 */
+	OS_PRESSURE_USAGE = 1 << 5,        /* thresholds of memory.usage_in_bytes, version 1 */
+};
+
+struct os_pressure_entry {
+	int fd;
+	int aux;            /* kept open with it; -1 */
+	uint8_t source_bit; /* 1 << source_bit is the source */
+	uint8_t severity;   /* that it tells; 0: its file, or the headroom, tells */
+	uint64_t seen[3];   /* of memory.events */
+};
+
+enum { OS_PRESSURE_ENTRIES = 20 };
+
+struct os_pressure {
+	int fd;   /* becomes readable when one of the sources has something to tell */
+	int wake; /* for os_pressure_wake() */
+	unsigned sources;
+	unsigned count;
+	struct os_pressure_entry entries[OS_PRESSURE_ENTRIES];
+};
+
+/* Severity 1: memory is getting short; 2: it is short; 3: a kill or a stand-still is near. */
+struct os_pressure_event {
+	unsigned severity;
+	unsigned sources;
+};
+
+/*
+ * Opens what there is; `sources` tells what that was, perhaps nothing. A negative errno: nothing is
+ * open. MEMORY_PRESSURE_WATCH=/dev/null means that nothing is wanted. Reads the environment.
+ */
+int os_pressure_open(struct os_pressure *ret_pressure);
+
+/*
+ * Waits for an event, `timeout_ms` at most, or as long as it takes if negative. True: one came, the
+ * most severe of those there were. False: none, the time is over, or os_pressure_wake() was called.
+ */
+bool os_pressure_wait(struct os_pressure *pressure, int timeout_ms,
+	struct os_pressure_event *ret_event);
+void os_pressure_wake(const struct os_pressure *pressure);
+void os_pressure_close(struct os_pressure *pressure);
 
 /*
  * The background task
