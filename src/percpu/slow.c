@@ -166,6 +166,7 @@ PERCPU_EXPORT int allod_percpu_list_push_slow_(struct allod_percpu_view view,
 	struct pair seen = pair_peek(copy);
 	do {
 		a_store_rlx((_Atomic(uintptr_t) *)&node->next, (uintptr_t)seen.first);
+		ALLOD_TSAN_RELEASE_(node);
 	} while (!pair_cas(copy, &seen, (struct pair){ (uintptr_t)node, seen.second + 1 }));
 	return 1;
 }

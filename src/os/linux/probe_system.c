@@ -50,6 +50,13 @@ static int try_membarrier_rseq(void)
 	return barrier(BARRIER_REGISTER_RSEQ, BARRIER_RSEQ);
 }
 
+static int try_rseq(void)
+{
+	static char area[64] __attribute__((aligned(64)));
+
+	return os_rseq_register(area, 32);
+}
+
 static int try_close_range(void)
 {
 	return (int)os_syscall3(SYS_close_range, 0, ~0U, 0);
@@ -75,12 +82,17 @@ static int close_range(struct format *value)
 
 static int rseq(struct format *value)
 {
-	if (!&__rseq_size || !__rseq_size)
-		return -ENOTSUP;
-	format_str(value, "registered by libc, ");
-	format_u64(value, __rseq_size);
-	format_str(value, " bytes");
-	return 0;
+	if (&__rseq_size && __rseq_size) {
+		format_str(value, "registered by libc, ");
+		format_u64(value, __rseq_size);
+		format_str(value, " bytes");
+		return 0;
+	}
+	/* Each thread registers an area of the library then. */
+	const int ret = probe_forked(try_rseq);
+	if (ret == 0)
+		format_str(value, "by allod");
+	return ret;
 }
 
 static int rseq_mm_cid(struct format *value)
@@ -182,11 +194,11 @@ const struct probe probes_system[] = {
 	{ "membarrier", "memory that an idle thread keeps for itself is used by others",
 		"it stays with that thread until it allocates again or ends",
 		membarrier_expedited },
-	{ "membarrier-rseq", LATER "per-CPU memory of another processor can be worked on",
-		LATER "it cannot be worked on from elsewhere", membarrier_rseq },
-	{ "rseq", LATER "per-CPU operations without atomic instructions",
-		LATER "atomic instructions throughout", rseq },
-	{ "rseq-mm-cid", LATER "per-CPU memory for no more processors than are used at once",
-		LATER "memory for every processor that a thread has run on", rseq_mm_cid },
+	{ "membarrier-rseq", "per-CPU memory of another processor is worked on at once",
+		"the thread that wants to visits the processors, one after the other", membarrier_rseq },
+	{ "rseq", "per-CPU operations without atomic instructions",
+		"atomic instructions throughout", rseq },
+	{ "rseq-mm-cid", "per-CPU memory for no more processors than are used at once",
+		"memory for every processor that a thread has run on", rseq_mm_cid },
 	{ 0 },
 };
