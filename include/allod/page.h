@@ -166,8 +166,10 @@ size_t allod_page_room(const void *block) ALLOD_NOTHROW;
 /*
  * Exchanges the contents of two blocks, and their sizes with them; the addresses stay. Blocks
  * allocated with ALLOD_PAGE_SWAPPABLE are exchanged by moving page tables, in a time that does not
- * depend on their sizes; others by moving pages or by copying, whatever is cheaper. Blocks of
- * different sizes need room for each other's contents (ALLOD_PAGE_SWAPPABLE blocks have it).
+ * depend on their sizes, unless they are so small that copying is cheaper; so are others that lie
+ * in slots (above 32 MiB, or with room reserved), and the rest by copying. Blocks of different sizes
+ * need room for each other's contents: ALLOD_PAGE_SWAPPABLE blocks have it up to 1 GiB, and further
+ * with reserve_bytes.
  *
  * Nobody else may use either block during the call: the exchange is not atomic, and who reads
  * meanwhile may see either contents, or zeroes, and who writes may lose what was written. Pointers

@@ -23,7 +23,7 @@
 #define GIB ((size_t)1 << 30)
 
 enum {
-	SAMPLES_USUAL = 10,
+	SAMPLES_USUAL = 7,
 	SAMPLES_LONG = 400,
 	LENGTH_MOST = 20000, /* of an operation's instructions */
 	WORK_SECONDS_MOST = 20,

@@ -230,23 +230,40 @@ static void *work(void *arg)
 	return NULL;
 }
 
-/* In a child, whose other threads are gone wherever they were: all of it can be used at once. */
-static void in_child(void)
+/*
+ * In a child, whose other threads are gone wherever they were: the blocks of the thread that forked
+ * hold what they held, moved and exchanged ones too, and all of it can be used at once.
+ */
+static void in_child(struct worker *w)
 {
-	struct worker w = { .number = WORKERS, .random = (uint64_t)getpid() };
-
 	page_fork_child();
-	w.blocks = calloc(BLOCKS, sizeof(*w.blocks));
+	for (size_t i = 0; i < BLOCKS; i++)
+		if (w->blocks[i].p)
+			look(&w->blocks[i]);
 	for (unsigned i = 0; i < 300; i++)
-		step(&w);
+		step(w);
 	_exit(0);
+}
+
+static void fork_once(struct worker *w)
+{
+	pid_t pid = fork();
+	int status;
+
+	CHECK(pid >= 0);
+	if (!pid)
+		in_child(w);
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(status, 0);
 }
 
 static void run(unsigned threads, bool forks)
 {
+	struct worker self = { .number = WORKERS, .random = test_seed() + WORKERS };
 	unsigned forked = 0;
 
 	CHECK_EQ(page_init(), 0);
+	self.blocks = calloc(BLOCKS, sizeof(*self.blocks));
 	a_store_rlx(&running, threads);
 	for (unsigned i = 0; i < threads; i++) {
 		workers[i] = (struct worker){ .number = i, .random = test_seed() + i };
@@ -256,20 +273,19 @@ static void run(unsigned threads, bool forks)
 	while (a_load_rlx(&running)) {
 		size_t waiting = 0;
 		(void)slot_giveback(UINT64_MAX, forked & 1, (size_t)16 << 20, &waiting);
+		for (unsigned i = 0; i < 20; i++)
+			step(&self);
 		if (forks && forked < FORKS) {
-			pid_t pid = fork();
-			int status;
-			CHECK(pid >= 0);
-			if (!pid)
-				in_child();
-			CHECK_EQ(waitpid(pid, &status, 0), pid);
-			CHECK_EQ(status, 0);
+			fork_once(&self);
 			forked++;
 		}
 		usleep(2000);
 	}
 	for (unsigned i = 0; i < threads; i++)
 		CHECK_EQ(pthread_join(workers[i].thread, NULL), 0);
+	for (size_t i = 0; i < BLOCKS; i++)
+		if (self.blocks[i].p)
+			block_free(self.blocks[i].p);
 	(void)block_trim();
 	CHECK(page_check());
 }
@@ -287,4 +303,47 @@ TEST_TIMEOUT(several_threads, 60)
 TEST_TIMEOUT(several_threads_and_forks, 60)
 {
 	run(WORKERS, true);
+}
+
+/* What the contract of exchanging says of who reads meanwhile. */
+static _Atomic(uint64_t) *watched[2];
+
+static void *watch(void *arg)
+{
+	uint64_t seen = 0;
+
+	while (a_load_rlx(&running)) {
+		for (unsigned i = 0; i < 2; i++) {
+			uint64_t value = a_load_rlx(watched[i]);
+			CHECK(value == 0 || value == 1111 || value == 2222);
+			seen++;
+		}
+	}
+	CHECK(seen > 0);
+	return NULL;
+}
+
+TEST(a_reader_sees_either_contents_or_zero)
+{
+	const struct block_want want = { .flags = ALLOD_PAGE_SWAPPABLE };
+	pthread_t thread;
+	void *p[2];
+
+	CHECK_EQ(page_init(), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		CHECK_EQ(block_alloc((size_t)1 << 20, &want, &p[i]), 0);
+		watched[i] = (_Atomic(uint64_t) *)p[i] + 1000;
+		a_store_rlx(watched[i], 1111 * (i + 1));
+	}
+	if (block_swap(p[0], p[1], ALLOD_PAGE_NO_COPY))
+		SKIP("mremap without MREMAP_DONTUNMAP (Linux 5.7)");
+	a_store_rlx(&running, 1);
+	CHECK_EQ(pthread_create(&thread, NULL, watch, NULL), 0);
+	for (unsigned i = 0; i < 3000; i++) {
+		CHECK_EQ(block_swap(p[0], p[1], ALLOD_PAGE_NO_COPY), 0);
+		CHECK_EQ(a_load_rlx(watched[0]), i % 2 ? 2222 : 1111);
+		CHECK_EQ(a_load_rlx(watched[1]), i % 2 ? 1111 : 2222);
+	}
+	a_store_rlx(&running, 0);
+	CHECK_EQ(pthread_join(thread, NULL), 0);
 }
