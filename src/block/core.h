@@ -274,17 +274,6 @@ size_t cache_bytes(void);
 /* keeper.c: has page's janitor look after what waits here. Cheap; before anything can wait. */
 void block_keep(void);
 
-/* spare.c: runs freed lately, larger than those of the cache. */
-
-/* A run of so many granules, or a few more, or NULL. */
-char *spare_take(size_t granules, size_t *ret_granules);
-/* Takes over a run whose word says that it waits; false: it is still the caller's. */
-bool spare_put(char *base, size_t granules);
-/* As cache_flush(). */
-size_t spare_flush(bool everything);
-/* What waits there; a hint. */
-size_t spare_bytes(void);
-
 /* commit.c: whether the range is not empty and lies in a live block. */
 bool block_has_range(const char *address, size_t bytes);
 

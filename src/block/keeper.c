@@ -151,8 +151,7 @@ static bool step(size_t *ret_waiting)
 	switch (phase) {
 	case PHASE_CACHES:
 		(void)cache_flush(false);
-		(void)spare_flush(false);
-		*ret_waiting += cache_bytes() + spare_bytes();
+		*ret_waiting += cache_bytes();
 		phase = PHASE_SLOTS;
 		return true;
 	case PHASE_SLOTS:
@@ -170,7 +169,7 @@ static bool step(size_t *ret_waiting)
 static size_t warm(size_t *ret_cold)
 {
 	struct slot_idle it = { 0 };
-	size_t bytes = cache_bytes() + spare_bytes();
+	size_t bytes = cache_bytes();
 
 	while (slot_idle_next(&it)) {
 		if (it.lazy)
@@ -196,7 +195,6 @@ static size_t trim(unsigned severity)
 	ages.cold_goes = severity == 2;
 	/* What they hold is given back with what page has. */
 	(void)cache_flush(severity > 0);
-	(void)spare_flush(severity > 0);
 	if (severity >= 2)
 		bytes += piece_giveback(&cursor, true, SIZE_MAX, &more, &waiting);
 	return bytes + slots_treat(&ages, SIZE_MAX, &waiting);
@@ -211,5 +209,5 @@ void block_keep(void)
 
 size_t block_trim(void)
 {
-	return cache_flush(true) + spare_flush(true);
+	return cache_flush(true);
 }

@@ -32,13 +32,10 @@ static char *run_cached(size_t granules, size_t room, const struct block_want *w
 {
 	char *base;
 
-	if (room != granules || want->align_bytes > PAGE_GRANULE_BYTES)
+	if (room > CACHE_RUN_MOST || room != granules || want->align_bytes > PAGE_GRANULE_BYTES)
 		return NULL;
-	if (granules <= CACHE_RUN_MOST)
-		base = cache_take(cache_class_of_granules(granules));
-	else
-		base = spare_take(granules, &granules);
-	/* It has been a block, or part of one, so its unit is accessible. */
+	base = cache_take(cache_class_of_granules(granules));
+	/* It has been a block, so its unit is accessible. */
 	if (base)
 		(void)run_begin(base, granules, granules, want);
 	if (base)
@@ -87,13 +84,7 @@ void run_drop(char *base, size_t granules)
 /* Lets granules wait that are a block no more, or gives them back. */
 static void run_rest(char *p, size_t granules)
 {
-	bool waits;
-
-	if (granules <= CACHE_RUN_MOST)
-		waits = cache_put(cache_class_of_granules(granules), p);
-	else
-		waits = spare_put(p, granules);
-	if (!waits)
+	if (granules > CACHE_RUN_MOST || !cache_put(cache_class_of_granules(granules), p))
 		run_drop(p, granules);
 }
 

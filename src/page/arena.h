@@ -151,7 +151,6 @@ struct arena {
 	_Atomic(uint64_t) kept; /* warm ones of keepers at the last look, and freed to them since */
 	_Atomic(uint64_t) limit; /* dirty ones, those of keepers included; or GUARD_NO_LIMIT */
 	_Atomic(uint64_t) peak;  /* highest used, direct ones included, in granules */
-	_Atomic(uint64_t) alloc_calls;
 	_Atomic(uint64_t) move_calls;
 	_Atomic(uint64_t) moved;       /* STAMP_HEAD marks */
 	_Atomic(uint64_t) moved_above; /* mappings counted by page_mappings_take() */

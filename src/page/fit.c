@@ -8,8 +8,8 @@
  * is free, and one that is not known here is found by searching that.
  *
  * Operations        fit_take, fit_note
- * Synchronization   any of them beside any other; entries are changed by single stores and
- *                   compare-and-swaps that carry no order
+ * Synchronization   any of them beside any other; all is changed by single stores that carry no
+ *                   order, and a place that is lost by a race is found by the bitmap's search
  * Progress          wait-free but for the bitmap
  */
 #include "arena.h"
@@ -28,6 +28,18 @@ static unsigned class_of(size_t n)
 	return class < FIT_CLASSES ? class : FIT_CLASSES - 1;
 }
 
+/*
+ * Says whether places of that class may be known. Of changes that race one may be lost: then they
+ * are not found until another one is entered.
+ */
+static void classes_change(struct arena *a, unsigned class, bool known)
+{
+	const uint64_t classes = a_load_rlx(&a->fit_classes);
+
+	if ((classes >> class & 1) != known)
+		a_store_rlx(&a->fit_classes, classes ^ (uint64_t)1 << class);
+}
+
 /* Enters the free run that begins at pos. */
 static void enter(struct arena *a, size_t pos, size_t n)
 {
@@ -38,8 +50,7 @@ static void enter(struct arena *a, size_t pos, size_t n)
 	while (way < FIT_WAYS - 1 && a_load_rlx(&ways[way]) != 0)
 		way++;
 	a_store_rlx(&ways[way], (uint32_t)pos + 1);
-	if (!(a_load_rlx(&a->fit_classes) >> class & 1))
-		a_or_rlx(&a->fit_classes, (uint64_t)1 << class);
+	classes_change(a, class, true);
 }
 
 void fit_note(struct arena *a, size_t pos, size_t n)
@@ -62,20 +73,37 @@ static bool way_take(struct arena *a, _Atomic(uint32_t) *way, size_t n, size_t *
 		return false;
 	if (!bitmap_take_at(&a->map, entry - 1, n)) {
 		/* Not free any more, or shorter than it was. */
-		(void)a_cas_weak_rlx(way, &entry, 0);
+		a_store_rlx(way, 0);
 		return false;
 	}
 	*ret_pos = entry - 1;
-	(void)a_cas_weak_rlx(way, &entry, 0);
+	a_store_rlx(way, 0);
 	end = bitmap_free_end(&a->map, *ret_pos + n, *ret_pos + n + FIT_REACH);
 	if (end - *ret_pos - n >= FIT_LEAST_GRANULES)
 		enter(a, *ret_pos + n, end - *ret_pos - n);
 	return true;
 }
 
+/* The way with the lowest place, so that what is in use stays dense; NULL if there is none. */
+static _Atomic(uint32_t) *lowest(_Atomic(uint32_t) *ways)
+{
+	uint32_t best = UINT32_MAX;
+	unsigned found = 0;
+
+	for (unsigned i = 0; i < FIT_WAYS; i++) {
+		/* No place wraps round, to be the highest. */
+		uint32_t place = a_load_rlx(&ways[i]) - 1;
+		bool is_better = place < best;
+		found = is_better ? i : found;
+		best = is_better ? place : best;
+	}
+	return best == UINT32_MAX ? NULL : &ways[found];
+}
+
 size_t fit_take(struct arena *a, size_t n)
 {
 	unsigned class;
+	_Atomic(uint32_t) *way;
 	uint64_t classes;
 	size_t pos;
 
@@ -88,10 +116,10 @@ size_t fit_take(struct arena *a, size_t n)
 	classes = a_load_rlx(&a->fit_classes) >> class << class;
 	for (; classes; classes &= classes - 1) {
 		class = (unsigned)__builtin_ctzll(classes);
-		for (unsigned i = FIT_WAYS; i-- > 0;)
-			if (way_take(a, &a->fit[class][i], n, &pos))
+		for (int i = 0; i < FIT_WAYS && (way = lowest(a->fit[class])); i++)
+			if (way_take(a, way, n, &pos))
 				return pos;
-		a_and_rlx(&a->fit_classes, ~((uint64_t)1 << class));
+		classes_change(a, class, false);
 	}
 	return BITMAP_NONE;
 }

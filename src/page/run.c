@@ -192,7 +192,6 @@ static void begin(struct arena *a, size_t pos, size_t granules, struct page_run 
 		.fresh = granules - dirty,
 		.zeroed = !dirty,
 	};
-	a_add_rlx(&a->alloc_calls, 1);
 }
 
 int page_alloc(size_t granules, size_t align_bytes, struct page_run *ret_run)
@@ -230,11 +229,8 @@ int page_alloc_ready(size_t granules, size_t align_bytes, struct page_run *ret_r
 int page_alloc_direct(size_t granules, size_t align_bytes, struct page_run *ret_run)
 {
 	struct arena *a = arena_need();
-	int ret = a ? direct_alloc(a, granules, align_bytes, ret_run) : -ENOMEM;
 
-	if (!ret)
-		a_add_rlx(&a->alloc_calls, 1);
-	return ret;
+	return a ? direct_alloc(a, granules, align_bytes, ret_run) : -ENOMEM;
 }
 
 size_t page_used_granules(void)

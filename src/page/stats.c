@@ -38,7 +38,6 @@ void page_stats(struct page_stats *ret_stats)
 		.direct_bytes = direct << PAGE_GRANULE_SHIFT,
 		.direct_runs = a_load_rlx(&a->direct_runs),
 		.moved_runs = a_load_rlx(&a->moved),
-		.alloc_calls = a_load_rlx(&a->alloc_calls),
 		.move_calls = a_load_rlx(&a->move_calls),
 		.background_running = os_task_alive(&a->janitor.task),
 	};

@@ -77,7 +77,6 @@ struct page_stats {
 	size_t direct_bytes;     /* of used_bytes: mapped one by one */
 	size_t direct_runs;      /* how many such runs */
 	size_t moved_runs;       /* pieces whose pages were moved in: two mappings each */
-	uint64_t alloc_calls;    /* page_alloc() that succeeded */
 	uint64_t move_calls;     /* page_move() that succeeded */
 	bool background_running; /* whether idle memory is being given back by the janitor */
 };
