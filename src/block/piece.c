@@ -564,22 +564,54 @@ static uint32_t pages_drop(struct unit *unit, uint32_t mask)
 	return gone;
 }
 
+/* The first pages of each run of pages in the mask. */
+static uint64_t firsts_of(uint32_t mask)
+{
+	return mask & ~(mask << 1);
+}
+
 /*
- * Drops the free pages of a listed granule. While its bit is ours nobody takes them; others may be
- * freed beside.
+ * Makes a waiting piece of each run of free pages that may hold something, so that nobody takes
+ * them, be it to make a piece in front of them longer. Returns the pages.
  */
+static uint32_t pages_hold(struct unit *unit)
+{
+	uint64_t word = a_load_rlx(&unit->word);
+	uint32_t mask;
+	uint64_t new;
+
+	do {
+		mask = used_of(word);
+		new = (word & ~(uint64_t)mask) | firsts_of(mask) << BEGIN_SHIFT;
+		/* [block.3] acq: what was done to the pages is before; pairs with make_free(). */
+	} while (!a_cas_weak_acqrel(&unit->word, &word, new));
+	return mask;
+}
+
+/* Frees them again; those of `gone` read as zero. */
+static void pages_let(struct unit *unit, uint32_t mask, uint32_t gone)
+{
+	uint64_t word = a_load_rlx(&unit->word);
+	uint64_t new;
+
+	do {
+		new = (word & ~(firsts_of(mask) << BEGIN_SHIFT)) | mask |
+			(uint64_t)gone << ZERO_SHIFT;
+		/* [block.3] rel: the pages are dropped before; pairs with take_from(). */
+	} while (!a_cas_weak_acqrel(&unit->word, &word, new));
+}
+
+/* Drops the free pages of a listed granule, whose bit is ours meanwhile. */
 static size_t granule_drop(struct unit *unit, unsigned list)
 {
-	uint64_t word;
+	uint32_t mask;
 	uint32_t gone;
 
 	if (!bitmap_take_at(&lists_get()->map[list], unit_position(unit), 1))
 		return 0;
-	/* [block.3] acq: what was done to the pages is before; pairs with make_free(). */
-	word = a_load_acq(&unit->word);
-	gone = pages_drop(unit, used_of(word));
-	while (!a_cas_weak_rlx(&unit->word, &word, word | (uint64_t)gone << ZERO_SHIFT))
-		;
+	mask = pages_hold(unit);
+	gone = pages_drop(unit, mask);
+	pages_let(unit, mask, gone);
 	relist(unit);
 	return (size_t)__builtin_popcount(gone) * page_bytes();
 }
