@@ -100,6 +100,20 @@ static _Atomic(uint32_t) *lowest(_Atomic(uint32_t) *ways)
 	return best == UINT32_MAX ? NULL : &ways[found];
 }
 
+/* Takes one of n's own class, of which some are too short: they fit best. */
+static bool own_take(struct arena *a, size_t n, size_t *ret_pos)
+{
+	_Atomic(uint32_t) *ways = a->fit[class_of(n)];
+
+	for (unsigned i = 0; i < FIT_WAYS; i++) {
+		size_t pos = (size_t)a_load_rlx(&ways[i]) - 1;
+		if (pos != SIZE_MAX && bitmap_free_end(&a->map, pos, pos + n) == pos + n &&
+			way_take(a, &ways[i], n, ret_pos))
+			return true;
+	}
+	return false;
+}
+
 size_t fit_take(struct arena *a, size_t n)
 {
 	unsigned class;
@@ -113,6 +127,8 @@ size_t fit_take(struct arena *a, size_t n)
 	class = n > FIT_LEAST_GRANULES ? class_of(n - 1) + 1 : 0;
 	if (class >= FIT_CLASSES)
 		return BITMAP_NONE;
+	if (own_take(a, n, &pos))
+		return pos;
 	classes = a_load_rlx(&a->fit_classes) >> class << class;
 	for (; classes; classes &= classes - 1) {
 		class = (unsigned)__builtin_ctzll(classes);
