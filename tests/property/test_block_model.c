@@ -409,8 +409,10 @@ static size_t log_uniform_size(uint64_t *random)
 }
 
 /*
- * A ring of blocks, each freed and replaced in turn. How far the arena was ever used stays within
- * a part of the most that was live, give or take 8 MiB.
+ * A ring of blocks, each freed and replaced in turn. What is out of the store (blocks rounded up,
+ * and what waits in caches) stays within a twentieth of the most that was live, give or take 8 MiB.
+ * How far the arena was ever used, holes included, stays within a part: 4 to 10 in a hundred were
+ * seen with the sizes of the paper, 9 to 11 with the others, of which more are small.
  */
 static void ring(size_t (*size)(uint64_t *random), size_t slots, size_t part)
 {
@@ -442,16 +444,16 @@ static void ring(size_t (*size)(uint64_t *random), size_t slots, size_t part)
 	}
 	test_note("peak live %zu MiB, used %zu MiB, reach %zu MiB", peak / MIB, used / MIB,
 		reach / MIB);
+	CHECK(used <= peak + peak / 20 + 8 * MIB);
 	CHECK(reach <= peak + peak / part + 8 * MIB);
 }
 
 TEST_TIMEOUT(ring_of_the_paper, 30)
 {
-	ring(paper_size, 512, 10);
+	ring(paper_size, 512, 8);
 }
 
 TEST_TIMEOUT(ring_log_uniform, 30)
 {
-	/* Of many small runs more is lost by rounding to granules: two in a hundred here. */
 	ring(log_uniform_size, 2048, 7);
 }
