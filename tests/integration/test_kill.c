@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What is kept of freed memory is never the reason for a kill: a process in a group of 200 MiB frees
+ * 128 MiB and then needs 100 MiB, at once, a moment later or much later, by the same allocator or by
+ * a mapping of its own as another library would. Built twice: on allod's page calls, and on the
+ * preloaded malloc.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "harness.h"
+
+#ifdef FACE_PAGE
+#include "allod/page.h"
+#define take(bytes) allod_page_alloc(bytes, NULL)
+#define give(p) allod_page_free(p)
+#else
+#define take(bytes) malloc(bytes)
+#define give(p) free(p)
+#endif
+
+#define MIB ((size_t)1 << 20)
+
+enum { FREED_MIB = 128, NEEDED_MIB = 100, PAGE = 4096, RUNS_MOST = 16 };
+
+static const char *const roots[] = { "/sys/fs/cgroup/memory", "/sys/fs/cgroup" };
+static const char *const limits[] = { "memory.limit_in_bytes", "memory.max" };
+
+struct run {
+	size_t piece;
+	long pause_ms;
+	bool by_mmap;
+	char group[128];
+	pid_t pid;
+};
+
+static void pause_ms(long ms)
+{
+	const struct timespec time = { ms / 1000, ms % 1000 * 1000000 };
+
+	nanosleep(&time, NULL);
+}
+
+static bool put(const char *group, const char *file, const char *text)
+{
+	char name[192];
+	int fd;
+	bool done;
+
+	snprintf(name, sizeof(name), "%s/%s", group, file);
+	fd = open(name, O_WRONLY);
+	if (fd < 0)
+		return false;
+	done = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+	close(fd);
+	return done;
+}
+
+static bool group_make(struct run *r, int number)
+{
+	for (int i = 0; i < 2; i++) {
+		snprintf(r->group, sizeof(r->group), "%s/allod-kill-%d-%d", roots[i], getpid(),
+			number);
+		if (mkdir(r->group, 0755) != 0)
+			continue;
+		if (put(r->group, limits[i], "200m"))
+			return true;
+		rmdir(r->group);
+	}
+	return false;
+}
+
+static void group_remove(const struct run *r)
+{
+	for (int i = 0; rmdir(r->group) != 0 && errno == EBUSY && i < 100; i++)
+		pause_ms(20);
+}
+
+static void touch(char *p, size_t bytes, char value)
+{
+	for (size_t i = 0; i < bytes; i += PAGE)
+		p[i] = value;
+}
+
+static _Noreturn void live(const struct run *r)
+{
+	const size_t count = FREED_MIB * MIB / r->piece;
+	char **pieces = mmap(NULL, count * sizeof(*pieces), PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char self[16];
+	char *block;
+
+	snprintf(self, sizeof(self), "%d", getpid());
+	if (!put(r->group, "cgroup.procs", self))
+		_exit(2);
+	for (size_t i = 0; i < count; i++) {
+		pieces[i] = take(r->piece);
+		if (!pieces[i])
+			_exit(3);
+		touch(pieces[i], r->piece, 1);
+	}
+	for (size_t i = 0; i < count; i++)
+		give(pieces[i]);
+	pause_ms(r->pause_ms);
+	block = r->by_mmap ? mmap(NULL, NEEDED_MIB * MIB, PROT_READ | PROT_WRITE,
+				     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+			   : take(NEEDED_MIB * MIB);
+	if (!block || block == MAP_FAILED)
+		_exit(4);
+	touch(block, NEEDED_MIB * MIB, 2);
+	for (size_t i = 0; i < NEEDED_MIB * MIB; i += PAGE)
+		if (block[i] != 2)
+			_exit(5);
+	_exit(0);
+}
+
+/* All of them at once, each in a group of its own. */
+static void live_all(struct run *runs, int count)
+{
+	if (!group_make(&runs[0], 0))
+		SKIP("no control group with a memory limit can be made here");
+	group_remove(&runs[0]);
+	for (int i = 0; i < count; i++) {
+		CHECK(group_make(&runs[i], i));
+		runs[i].pid = fork();
+		if (runs[i].pid == 0)
+			live(&runs[i]);
+	}
+	for (int i = 0; i < count; i++) {
+		int status = 1;
+		CHECK_EQ(waitpid(runs[i].pid, &status, 0), runs[i].pid);
+		group_remove(&runs[i]);
+		if (status != 0)
+			test_note("pieces of %zu KiB, %ld ms, %s: %s %d", runs[i].piece >> 10,
+				runs[i].pause_ms, runs[i].by_mmap ? "mmap" : "own",
+				WIFSIGNALED(status) ? "killed by signal" : "exit code",
+				WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+		runs[i].pid = status;
+	}
+	for (int i = 0; i < count; i++)
+		CHECK_EQ(runs[i].pid, 0);
+}
+
+static void after(long ms)
+{
+	static const size_t pieces[] = { 4096, 64 << 10, 1 << 20, 8 << 20, 128 << 20 };
+	struct run runs[2 * sizeof(pieces) / sizeof(pieces[0])];
+	int count = 0;
+
+	for (size_t i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++) {
+		for (int by_mmap = 0; by_mmap < 2; by_mmap++)
+			runs[count++] = (struct run){
+				.piece = pieces[i], .pause_ms = ms, .by_mmap = by_mmap
+			};
+	}
+	live_all(runs, count);
+}
+
+TEST_TIMEOUT(needed_at_once, 60)
+{
+	after(0);
+}
+
+TEST_TIMEOUT(needed_a_moment_later, 60)
+{
+	after(300);
+}
+
+TEST_TIMEOUT(needed_much_later, 60)
+{
+	after(5000);
+}
