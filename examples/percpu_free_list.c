@@ -69,10 +69,12 @@ static void *use_buffers(void *arg)
 static unsigned drain(void)
 {
 	unsigned freed = 0;
+	int cpu;
 
-	for (unsigned cpu = 0; cpu < allod_percpu_possible_cpus(); cpu++) {
+	allod_percpu_for_each_active(cpu)
+	{
 		struct allod_percpu_node *node =
-			allod_percpu_list_take(allod_percpu_default_view(), lists, cpu);
+			allod_percpu_list_take(allod_percpu_default_view(), lists, (unsigned)cpu);
 
 		while (node != NULL) {
 			struct allod_percpu_node *next = node->next;
@@ -92,6 +94,7 @@ int main(void)
 	pthread_t threads[THREADS];
 	unsigned freed = 0;
 	uint64_t left = 0;
+	int cpu;
 
 	lists = pool ? allod_percpu_zalloc(pool, sizeof *lists, 64) : NULL;
 	made = pool ? allod_percpu_zalloc(pool, sizeof *made, 0) : NULL;
@@ -108,8 +111,7 @@ int main(void)
 	for (int i = 0; i < THREADS; i++)
 		pthread_join(threads[i], NULL);
 	freed += drain();
-	for (unsigned cpu = 0; cpu < allod_percpu_possible_cpus(); cpu++)
-		left += *allod_percpu_ptr(made, cpu);
+	allod_percpu_for_each_active(cpu) left += *allod_percpu_ptr(made, cpu);
 	printf("%u buffers drained, %llu left\n", freed, (unsigned long long)left);
 	return left != 0;
 }

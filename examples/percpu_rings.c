@@ -60,7 +60,9 @@ static void look_at(const void *record, size_t bytes, void *arg)
 
 static void collect(void)
 {
-	for (unsigned cpu = 0; cpu < allod_percpu_possible_cpus(); cpu++)
+	int cpu;
+
+	allod_percpu_for_each_active(cpu)
 		allod_percpu_ring_consume(&allod_percpu_ptr(rings, cpu)->head, RING_BYTES, look_at,
 			&collected);
 }
@@ -78,6 +80,7 @@ int main(void)
 	struct allod_percpu_pool *pool = allod_percpu_pool_create("trace", NULL);
 	pthread_t writers[WRITERS], reader;
 	uint64_t lost = 0;
+	int cpu;
 
 	rings = pool ? allod_percpu_zalloc(pool, sizeof *rings, 64) : NULL;
 	dropped = pool ? allod_percpu_zalloc(pool, sizeof *dropped, 0) : NULL;
@@ -95,8 +98,7 @@ int main(void)
 		pthread_join(writers[i], NULL);
 	__atomic_store_n(&finished, true, __ATOMIC_RELEASE);
 	pthread_join(reader, NULL);
-	for (unsigned cpu = 0; cpu < allod_percpu_possible_cpus(); cpu++)
-		lost += *allod_percpu_ptr(dropped, cpu);
+	allod_percpu_for_each_active(cpu) lost += *allod_percpu_ptr(dropped, cpu);
 	printf("%u events collected, %llu dropped\n", collected, (unsigned long long)lost);
 	return collected + lost != (uint64_t)WRITERS * EVENTS;
 }

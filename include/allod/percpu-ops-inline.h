@@ -56,9 +56,10 @@ static __inline__ int allod_percpu_enter_(struct allod_percpu_view view, int32_t
 ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_read_in(struct allod_percpu_view view,
 	const uint64_t ALLOD_PERCPU *p)
 {
-	const int32_t i = allod_cs_index_(view.by);
+	int32_t i;
 
-	if (__builtin_expect((uint32_t)i >= view.count, 0))
+	/* What the copy of a number that is not active has to contain may not be there yet. */
+	if (!allod_percpu_enter_(view, &i))
 		return allod_percpu_read_slow_(view, p);
 	return allod_cs_load_(allod_percpu_copy_(view, p, i));
 }
@@ -66,9 +67,9 @@ ALLOD_PERCPU_INLINE_ uint64_t allod_percpu_read_in(struct allod_percpu_view view
 ALLOD_PERCPU_INLINE_ uint32_t allod_percpu_read32_in(struct allod_percpu_view view,
 	const uint32_t ALLOD_PERCPU *p)
 {
-	const int32_t i = allod_cs_index_(view.by);
+	int32_t i;
 
-	if (__builtin_expect((uint32_t)i >= view.count, 0))
+	if (!allod_percpu_enter_(view, &i))
 		return allod_percpu_read32_slow_(view, p);
 	return allod_cs_load32_(allod_percpu_copy_(view, p, i));
 }

@@ -49,7 +49,9 @@ PERCPU_EXPORT struct allod_percpu_node *allod_percpu_list_take(struct allod_perc
 {
 	struct allod_percpu_list *copy = allod_percpu_copy_(view, list, (int32_t)number);
 
-	if (allod_cs_load_(&copy->first) == 0)
+	/* Where nobody has pushed, reading would make a page present. */
+	if (number >= view.count || allod_cs_is_zero_(&allod_percpu_active_[number]) ||
+		allod_cs_load_(&copy->first) == 0)
 		return NULL;
 	if (!percpu_is_atomic() &&
 		!close_gate(copy, view.by == ALLOD_RSEQ_CPU_ID ? (int)number : -1))

@@ -8,8 +8,6 @@
 #define ALLOD_PERCPU_STATIC_NONE_
 #include <allod/percpu-static.h>
 
-#include <string.h>
-
 #include "base/atomic.h"
 #include "os/os.h"
 #include "percpu/rseq.h"
@@ -43,24 +41,14 @@ static size_t align_of(const char *begin)
 	return align < ALIGN_LEAST ? ALIGN_LEAST : align > ALIGN_MOST ? ALIGN_MOST : align;
 }
 
-static bool is_zero(const char *begin, size_t bytes)
-{
-	return bytes == 0 || (begin[0] == 0 && memcmp(begin, begin + 1, bytes - 1) == 0);
-}
-
 static void *element_make(const char *begin, size_t bytes)
 {
 	struct allod_percpu_pool *pool = pool_get();
-	void ALLOD_PERCPU *element;
 
 	if (pool == NULL)
 		return NULL;
-	element = allod_percpu_zalloc(pool, bytes, align_of(begin));
-	if (element != NULL && !is_zero(begin, bytes)) {
-		for (unsigned cpu = 0; cpu < allod_percpu_pool_cpus(pool); cpu++)
-			memcpy(allod_percpu_ptr((char ALLOD_PERCPU *)element, cpu), begin, bytes);
-	}
-	return (void *)element;
+	return (ALLOD_PERCPU_FORCE void *)allod_percpu_alloc_init(pool, bytes, align_of(begin),
+		begin, bytes);
 }
 
 PERCPU_EXPORT void allod_percpu_static_add_(struct allod_percpu_module_ *module, const char *begin,

@@ -388,6 +388,48 @@ TEST(a_number_beyond_the_copies_ends_the_process)
 		"allod: no copy for this processor\n");
 }
 
+/* The child of a process with threads: its only thread is registered, and so are new ones. */
+
+static void work_a_little(unsigned self)
+{
+	for (unsigned i = 0; i < 1000; i++)
+		work_once();
+}
+
+static void work_in_child(unsigned self)
+{
+	int status;
+
+	work_a_little(self);
+	if (self != 0)
+		return;
+	const pid_t pid = fork();
+	if (pid == 0) {
+		/* What others have added meanwhile is in this copy of the memory. */
+		const uint64_t before = sum_of(&e->sum) - additions;
+
+		run_threads(3, work_a_little, 100, work_once);
+		_exit(sum_of(&e->sum) - additions == before ? 0 : 1);
+	}
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	work_a_little(self);
+}
+
+static void fork_among_threads(void)
+{
+	e = percpu_memory();
+	run_threads(THREADS, work_in_child, 0, NULL);
+	CHECK_EQ(sum_of(&e->sum), additions);
+}
+
+TEST_TIMEOUT(a_forked_child_goes_on, 30)
+{
+	fork_among_threads();
+	if (has_libc_area())
+		run_again("a_forked_child_goes_on", (const char *const[]){ WITHOUT_LIBC, NULL });
+}
+
 TEST(the_fence_knows_its_processors)
 {
 	CHECK_EQ(allod_rseq_fence(-1), 0);
