@@ -34,6 +34,11 @@ bool percpu_cpu_walk_next(struct cpu_walk *walk, const struct allod_percpu_pool 
 		*ret_cpu = *ret_row = 0;
 		return walk->at++ == 0;
 	}
+	/* A callback wrote to all. */
+	if (pool_has(pool, ALLOD_PERCPU_INIT_EVERY)) {
+		*ret_cpu = *ret_row = walk->at++;
+		return *ret_cpu < pool->cpus;
+	}
 	while (walk->at < count) {
 		uint32_t row = walk->at++;
 		if (percpu_root->active[row] < pool->cpus) {
@@ -408,7 +413,8 @@ bool percpu_content_is_poison(struct percpu_chunk *chunk, uint32_t start, uint32
 	struct view v;
 	uint32_t row;
 
-	if (percpu_content_is_frozen(chunk))
+	/* What the parent filled the page with is not here to compare. */
+	if (percpu_content_is_frozen(chunk) && chunk->tag[start / BLOCK_BITS])
 		return true;
 	while (percpu_cpu_walk_next(&walk, chunk->pool, &v.cpu, &row)) {
 		view_turn(&v, chunk, row);

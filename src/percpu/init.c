@@ -165,7 +165,7 @@ static void image_fill(const struct init *in, uint16_t number)
 	for (size_t at = 0; at + bytes <= room; at += bytes)
 		memcpy(image + at, in->content.bytes, in->content.len);
 	for (uint32_t i = first; i < first + count; i++) {
-		in->chunk->tag[i] = number;
+		in->chunk->tag[i] = number ? number : TAG_ONCE;
 		percpu_block_touch(in->chunk, i, BLOCK_BITS);
 	}
 	if (number) {
@@ -306,7 +306,7 @@ void percpu_content_freed(struct percpu_chunk *chunk, uint32_t start)
 	struct percpu_class *class;
 
 	chunk->over[start / 64] &= ~(1ull << start % 64);
-	if (!chunk->tag[block])
+	if (!chunk->tag[block] || chunk->tag[block] == TAG_ONCE)
 		return;
 	class = &chunk->pool->classes[chunk->tag[block] - 1];
 	class->has_room = true;

@@ -43,10 +43,8 @@ static void chunk_recover(struct percpu_chunk *chunk)
 	maps_recover(chunk);
 	guard_recover(chunk);
 	if (percpu_content_is_frozen(chunk)) {
-		for (uint32_t i = 0; i < chunk->blocks; i++) {
+		for (uint32_t i = 0; i < chunk->blocks; i++)
 			chunk->block[i].fresh = BLOCK_BITS;
-			chunk->tag[i] = 0;
-		}
 	}
 	percpu_hints_rebuild(chunk);
 	chunk->pool->idle_blocks += chunk->idle_blocks;

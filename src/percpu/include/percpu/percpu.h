@@ -122,6 +122,9 @@ struct percpu_arena {
 /* Contents that come again and again get blocks filled with them in advance. */
 enum { CLASSES_MAX = 32, CLASS_BYTES = 64, RECENT_MAX = 8 };
 
+/* The tag of a block that was filled with the content of one element. */
+#define TAG_ONCE 0xffff
+
 struct percpu_class {
 	uint32_t bits;  /* 0: unused */
 	uint32_t bytes; /* of the content; the rest of the element is zero */
