@@ -17,10 +17,11 @@ static const struct page_keeper keeper = { .step = heap_scavenge_in_janitor };
 
 static void start(void)
 {
+	/* First, since others go on without us should we be stopped: so their heaps come back. */
+	heap_thread_init();
 	os_init();
 	os_config_load(&options);
 	os_barrier_register();
-	heap_thread_init();
 	page_keeper_add(&keeper);
 	if (!options.enabled && heap_libc != NULL)
 		a_store_rlx(&delegate, heap_libc());

@@ -327,10 +327,3 @@ static inline bool page_in_arena(const void *p)
 {
 	return (uintptr_t)p - a_load_rlx(&page_arena.base) < a_load_rlx(&page_arena.bytes);
 }
-
-/* The first address of the granule whose record this is; the record must be of the arena. */
-static inline char *page_granule_of(const void *record)
-{
-	return (char *)(a_load_rlx(&page_arena.base) +
-		((uintptr_t)page_record_index(record) << PAGE_GRANULE_SHIFT));
-}
