@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The N1527 interface. Its three calls differ in where an element's properties stand; they are
- * brought into one form, a window of elements at a time, and carried out by kind: frees, so that
- * their memory serves what follows, resizes, and allocations, equal neighbours together. Arrays in
- * which allod_batch_alloc1() only frees, or allocates from one end to the other, go to the heap as
- * they are.
+ * The N1527 interface. Its three calls differ in where an element's properties stand. A window of
+ * elements at a time is carried out: frees, so that their memory serves what follows; small blocks,
+ * in passing; and the rest, brought into one form: resizes, and allocations, equal neighbours
+ * together. Arrays in which allod_batch_alloc1() only frees, or allocates from one end to the other,
+ * go to the heap as they are.
  */
 #include "allod/batch.h"
 
@@ -12,6 +12,7 @@
 
 #include "face.h"
 #include "heap/batch.h"
+#include "heap/fast.h"
 #include "heap/heap.h"
 
 #define FLAGS_KNOWN                                                              \
@@ -19,16 +20,8 @@
 		ALLOD_M2_RESERVE_IS_MULT | ALLOD_M2_BATCH_IS_ALL_ALLOC |         \
 		ALLOD_M2_BATCH_IS_ALL_REALLOC | ALLOD_M2_BATCH_IS_ALL_FREE)
 
-/* Elements brought into one form at a time: about 4 KiB of stack, which a signal handler has. */
+/* Elements looked at together: about 4 KiB of stack, which a signal handler has. */
 #define WINDOW 48
-
-enum kind { KIND_NONE, KIND_FREE, KIND_RESIZE, KIND_ALLOC, KIND_DONE };
-
-struct element {
-	struct allod_mallocation5 now;
-	enum kind kind;
-	int error;
-};
 
 /* The properties that allod_batch_alloc1() and 2 have in common for all elements. */
 struct common {
@@ -37,12 +30,12 @@ struct common {
 	uintmax_t flags;
 };
 
-static enum kind kind_of(const struct allod_mallocation5 *now)
-{
-	if (now->size == 0)
-		return now->ptr != NULL ? KIND_FREE : KIND_NONE;
-	return now->ptr != NULL ? KIND_RESIZE : KIND_ALLOC;
-}
+/* An element that is not done in passing. */
+struct element {
+	struct allod_mallocation5 now;
+	size_t index; /* in the window */
+	int error;
+};
 
 static bool is_valid(size_t alignment, uintmax_t flags)
 {
@@ -79,28 +72,6 @@ static void succeed(struct element *e, void *p)
 	e->error = 0;
 }
 
-static void free_elements(struct element *window, size_t count)
-{
-	void *brief[WINDOW];
-	void *other[WINDOW];
-	size_t briefs = 0;
-	size_t others = 0;
-
-	for (size_t i = 0; i < count; i++) {
-		if (window[i].kind != KIND_FREE)
-			continue;
-		if (window[i].now.flags & ALLOD_M2_CONSTANT_TIME)
-			brief[briefs++] = window[i].now.ptr;
-		else
-			other[others++] = window[i].now.ptr;
-		window[i].now.ptr = NULL;
-	}
-	if (briefs != 0)
-		heap_free_many(brief, briefs, true);
-	if (others != 0)
-		heap_free_many(other, others, false);
-}
-
 static void resize_element(struct element *e)
 {
 	const struct heap_want want = want_for(&e->now);
@@ -113,10 +84,10 @@ static void resize_element(struct element *e)
 		succeed(e, p);
 }
 
-/* Whether two elements that allocate can be served by one request. */
+/* Whether an element allocates what the first of a request does. */
 static bool is_alike(const struct element *a, const struct element *b)
 {
-	return b->kind == KIND_ALLOC && a->now.size == b->now.size &&
+	return b->now.ptr == NULL && b->error == 0 && a->now.size == b->now.size &&
 		a->now.alignment == b->now.alignment && a->now.reserve == b->now.reserve &&
 		a->now.flags == b->now.flags;
 }
@@ -151,7 +122,7 @@ static void allocate_elements(struct element *window, size_t count)
 {
 	for (size_t i = 0, n; i < count; i += n) {
 		n = 1;
-		if (window[i].kind != KIND_ALLOC)
+		if (window[i].now.ptr != NULL || window[i].error != 0)
 			continue;
 		while (i + n < count && is_alike(&window[i], &window[i + n]))
 			n++;
@@ -159,35 +130,142 @@ static void allocate_elements(struct element *window, size_t count)
 	}
 }
 
-/* Carries out a window; returns how many succeeded. */
-static size_t window_run(struct element *window, size_t count)
+/* Carries out elements that resize or allocate. */
+static void elements_run(struct element *window, size_t count)
 {
-	size_t succeeded = 0;
-
+	for (size_t i = 0; i < count; i++)
+		window[i].error =
+			is_valid(window[i].now.alignment, window[i].now.flags) ? 0 : EINVAL;
 	for (size_t i = 0; i < count; i++) {
-		window[i].kind = kind_of(&window[i].now);
-		window[i].error = 0;
-		if (window[i].kind > KIND_FREE &&
-			!is_valid(window[i].now.alignment, window[i].now.flags)) {
-			window[i].kind = KIND_DONE;
-			window[i].error = EINVAL;
-		}
-	}
-	free_elements(window, count);
-	for (size_t i = 0; i < count; i++) {
-		if (window[i].kind == KIND_RESIZE)
+		if (window[i].error == 0 && window[i].now.ptr != NULL)
 			resize_element(&window[i]);
 	}
 	allocate_elements(window, count);
-	for (size_t i = 0; i < count; i++)
-		succeeded += window[i].error == 0;
-	return succeeded;
 }
 
-static void errnos_set(int *errnos, const struct element *window, size_t count)
+/* All properties of an element: its own, which stand behind the pointer and the size, or common. */
+static struct allod_mallocation5 properties(const struct allod_mallocation2 *e,
+	const struct common *common)
 {
-	for (size_t i = 0; errnos != NULL && i < count; i++)
-		errnos[i] = window[i].error;
+	if (common == NULL)
+		return *(const struct allod_mallocation5 *)(const void *)e;
+	return (struct allod_mallocation5){ e->ptr, e->size, common->alignment, common->reserve,
+		common->flags };
+}
+
+_Static_assert(offsetof(struct allod_mallocation5, size) ==
+		offsetof(struct allod_mallocation2, size),
+	"an element of one kind begins as one of the other");
+
+/* A small block by the fast path of malloc, or NULL; *ret_usable is its usable size. */
+static inline __attribute__((always_inline)) void *alloc_fast(size_t size, size_t alignment,
+	size_t reserve, uintmax_t flags, size_t *ret_usable)
+{
+	/* The other flags have no effect, or are looked at by who knows all of them. */
+	const uintmax_t harmless = ALLOD_M2_ZERO_MEMORY | ALLOD_M2_PREVENT_MOVE |
+		ALLOD_M2_CONSTANT_TIME | ALLOD_M2_BATCH_IS_ALL_ALLOC;
+	if (size > CLASS_FAST_BYTES || alignment != 0 || flags & ~harmless ||
+		(reserve > CLASS_BYTES_MAX && size >= HEAP_RESERVE_LEAST_BYTES))
+		return NULL;
+	void *p = heap_malloc_try(size);
+	if (p == NULL)
+		return NULL;
+	*ret_usable = heap_classes[class_of(size)].bytes;
+	return flags & ALLOD_M2_ZERO_MEMORY ? memset(p, 0, *ret_usable) : p;
+}
+
+/* Whether the element was done in passing: it does nothing, or allocates a small block. */
+static inline __attribute__((always_inline)) bool is_done(struct allod_mallocation2 *e,
+	const struct common *common)
+{
+	struct allod_mallocation5 *whole = (void *)e;
+	size_t usable;
+	void *p;
+
+	if (e == NULL || e->size == 0)
+		return true;
+	if (e->ptr != NULL)
+		return false;
+	if (common == NULL)
+		p = alloc_fast(e->size, whole->alignment, whole->reserve, whole->flags, &usable);
+	else
+		p = alloc_fast(e->size, common->alignment, common->reserve, common->flags, &usable);
+	if (p == NULL)
+		return false;
+	e->ptr = p;
+	e->size = usable;
+	if (common == NULL)
+		whole->reserve = usable;
+	return true;
+}
+
+/* Frees first, so that their memory serves what follows. */
+static inline __attribute__((always_inline)) void free_elements(
+	struct allod_mallocation2 **elements, size_t count, const struct common *common)
+{
+	void *blocks[WINDOW];
+	size_t n = 0;
+	bool brief = false;
+
+	for (size_t i = 0; i < count; i++) {
+		struct allod_mallocation2 *e = elements[i];
+		if (e == NULL || e->size != 0 || e->ptr == NULL)
+			continue;
+		brief |= (properties(e, common).flags & ALLOD_M2_CONSTANT_TIME) != 0;
+		blocks[n++] = e->ptr;
+		e->ptr = NULL;
+	}
+	if (n != 0)
+		heap_free_many(blocks, n, brief);
+}
+
+static void store(struct allod_mallocation2 *e, const struct allod_mallocation5 *now,
+	const struct common *common)
+{
+	if (common == NULL)
+		*(struct allod_mallocation5 *)(void *)e = *now;
+	else
+		*e = (struct allod_mallocation2){ now->ptr, now->size };
+}
+
+/* Carries out what is left of a window, and returns how many of it failed. */
+static size_t rest_run(int *errnos, struct allod_mallocation2 **elements, struct element *rest,
+	size_t count, const struct common *common)
+{
+	size_t failed = 0;
+
+	elements_run(rest, count);
+	for (size_t i = 0; i < count; i++) {
+		if (rest[i].error == 0)
+			store(elements[rest[i].index], &rest[i].now, common);
+		else
+			failed++;
+		if (errnos != NULL)
+			errnos[rest[i].index] = rest[i].error;
+	}
+	return failed;
+}
+
+/*
+ * Carries out a window of elements; returns how many succeeded. Without properties in common they
+ * are the beginnings of struct allod_mallocation5.
+ */
+static inline __attribute__((always_inline)) size_t window_run(int *errnos,
+	struct allod_mallocation2 **elements, size_t count, const struct common *common)
+{
+	struct element rest[WINDOW];
+	size_t n = 0;
+
+	free_elements(elements, count, common);
+	for (size_t i = 0; i < count; i++) {
+		if (!is_done(elements[i], common)) {
+			rest[n].now = properties(elements[i], common);
+			rest[n++].index = i;
+		} else if (errnos != NULL) {
+			errnos[i] = 0;
+		}
+	}
+	return n == 0 ? count : count - rest_run(errnos, elements, rest, n, common);
 }
 
 static size_t window_size(size_t left)
@@ -195,57 +273,35 @@ static size_t window_size(size_t left)
 	return left < WINDOW ? left : WINDOW;
 }
 
-FACE_EXPORT bool allod_batch_alloc5(int *errnos, struct allod_mallocation5 **restrict elements,
-	size_t *restrict count)
+static inline __attribute__((always_inline)) bool elements_all(int *errnos,
+	struct allod_mallocation2 **elements, size_t *count, const struct common *common)
 {
 	const size_t all = *count;
 	const int saved = errno;
-	struct element window[WINDOW];
 	size_t succeeded = 0;
 
 	for (size_t i = 0, n; i < all; i += n) {
 		n = window_size(all - i);
-		for (size_t j = 0; j < n; j++)
-			window[j].now = elements[i + j] != NULL ? *elements[i + j]
-								: (struct allod_mallocation5){ 0 };
-		succeeded += window_run(window, n);
-		for (size_t j = 0; j < n; j++) {
-			if (elements[i + j] != NULL && window[j].error == 0)
-				*elements[i + j] = window[j].now;
-		}
-		errnos_set(errnos != NULL ? errnos + i : NULL, window, n);
+		succeeded +=
+			window_run(errnos != NULL ? errnos + i : NULL, elements + i, n, common);
 	}
 	*count = succeeded;
 	errno = saved;
 	return succeeded == all;
 }
 
+FACE_EXPORT bool allod_batch_alloc5(int *errnos, struct allod_mallocation5 **restrict elements,
+	size_t *restrict count)
+{
+	return elements_all(errnos, (struct allod_mallocation2 **)(void *)elements, count, NULL);
+}
+
 FACE_EXPORT bool allod_batch_alloc2(int *errnos, struct allod_mallocation2 **restrict elements,
 	size_t *restrict count, size_t alignment, size_t reserve, uintmax_t flags)
 {
-	const size_t all = *count;
-	const int saved = errno;
-	struct element window[WINDOW];
-	size_t succeeded = 0;
+	const struct common common = { alignment, reserve, flags };
 
-	for (size_t i = 0, n; i < all; i += n) {
-		n = window_size(all - i);
-		for (size_t j = 0; j < n; j++) {
-			const struct allod_mallocation2 *e = elements[i + j];
-			window[j].now = (struct allod_mallocation5){ e != NULL ? e->ptr : NULL,
-				e != NULL ? e->size : 0, alignment, reserve, flags };
-		}
-		succeeded += window_run(window, n);
-		for (size_t j = 0; j < n; j++) {
-			if (elements[i + j] != NULL && window[j].error == 0)
-				*elements[i + j] = (struct allod_mallocation2){ window[j].now.ptr,
-					window[j].now.size };
-		}
-		errnos_set(errnos != NULL ? errnos + i : NULL, window, n);
-	}
-	*count = succeeded;
-	errno = saved;
-	return succeeded == all;
+	return elements_all(errnos, elements, count, &common);
 }
 
 static void no_errors(int *errnos, size_t count)
@@ -267,23 +323,25 @@ static size_t free_all(int *errnos, void **ptrs, size_t count, bool brief)
 static size_t mixed_run(int *errnos, void **ptrs, size_t count, size_t size,
 	const struct common *common, size_t *smallest)
 {
-	struct element window[WINDOW];
+	struct allod_mallocation2 elements[WINDOW];
+	struct allod_mallocation2 *pointers[WINDOW];
 	size_t succeeded = 0;
 
 	for (size_t i = 0, n; i < count; i += n) {
 		n = window_size(count - i);
-		for (size_t j = 0; j < n; j++)
-			window[j].now = (struct allod_mallocation5){ ptrs[i + j], size,
-				common->alignment, common->reserve, common->flags };
-		succeeded += window_run(window, n);
 		for (size_t j = 0; j < n; j++) {
-			if (window[j].error != 0)
-				continue;
-			ptrs[i + j] = window[j].now.ptr;
-			if (window[j].now.size < *smallest)
-				*smallest = window[j].now.size;
+			elements[j] = (struct allod_mallocation2){ ptrs[i + j], size };
+			pointers[j] = &elements[j];
 		}
-		errnos_set(errnos != NULL ? errnos + i : NULL, window, n);
+		int failures[WINDOW];
+		succeeded += window_run(failures, pointers, n, common);
+		for (size_t j = 0; j < n; j++) {
+			ptrs[i + j] = elements[j].ptr;
+			if (failures[j] == 0 && elements[j].size < *smallest)
+				*smallest = elements[j].size;
+		}
+		if (errnos != NULL)
+			memcpy(errnos + i, failures, n * sizeof(*errnos));
 	}
 	return succeeded;
 }

@@ -153,10 +153,25 @@ static void free_group(struct slab *slab, void *const *blocks, size_t count, boo
 		free_remote(slab, blocks, count);
 }
 
+/* Whether the first blocks are worth a look at their slab: it takes as long as freeing one. */
+static bool are_close(void *const *blocks, size_t count)
+{
+	for (size_t i = 1; i < GROUP_LEAST; i++) {
+		if (i == count ||
+			((uintptr_t)blocks[0] ^ (uintptr_t)blocks[i]) >> PAGE_GRANULE_SHIFT != 0)
+			return false;
+	}
+	return true;
+}
+
 /* Frees what is first in the array, and its neighbours; returns how many. */
 static size_t free_first(void *const *blocks, size_t count, bool brief)
 {
 	uint64_t word;
+	if (!brief && !are_close(blocks, count)) {
+		heap_free_fast(blocks[0]);
+		return 1;
+	}
 	struct slab *slab = blocks[0] != NULL ? slab_find(blocks[0], &word) : NULL;
 	const enum slab_state state = slab != NULL ? word_state(word) : SLAB_NONE;
 	if (state == SLAB_OWNED || state == SLAB_OPEN) {
