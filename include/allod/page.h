@@ -186,6 +186,39 @@ size_t allod_page_room(const void *block) ALLOD_NOTHROW;
 int allod_page_swap(void *a, void *b, unsigned flags) ALLOD_NOTHROW;
 
 /*
+ * What there is of blocks. Set `struct_bytes` to the size of the structure; fields may be added at
+ * the end in later versions.
+ */
+struct allod_page_stats {
+	size_t struct_bytes;   /* sizeof(struct allod_page_stats) */
+	size_t blocks;         /* live blocks */
+	size_t bytes;          /* their sizes */
+	size_t slot_blocks;    /* of the blocks, those in slots of their own... */
+	size_t slot_bytes;     /* ...and their sizes */
+	size_t mapped_blocks;  /* those that are mappings of their own... */
+	size_t mapped_bytes;   /* ...and their sizes */
+	size_t waiting_bytes;  /* freed, and kept with their pages for the next blocks */
+	size_t free_bytes;     /* likewise, by the store that the heap uses too */
+	size_t cold_bytes;     /* of free_bytes: the kernel may take the pages when it needs some */
+	size_t returned_bytes; /* given back to the kernel, over the life of the process */
+	size_t reserved_bytes; /* addresses of that store */
+	size_t committed_bytes; /* of those, in use at some time */
+};
+
+/*
+ * Fills in the structure as far as struct_bytes reaches. It walks over all that is known of blocks:
+ * some nanoseconds for each 64 KiB that were ever in use. What other threads do meanwhile is told
+ * in part.
+ *
+ * Returns: 0, or a negative errno value.
+ * Errors:  EINVAL: struct_bytes is too small for `blocks` and `bytes`.
+ * Safety:  any thread, signal handlers.
+ * Since:   0.1.
+ * Source:  own.
+ */
+int allod_page_stats(struct allod_page_stats *stats) ALLOD_NOTHROW;
+
+/*
  * Many operations by one call
  */
 

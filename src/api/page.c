@@ -8,6 +8,7 @@
 #include "block/block.h"
 #include "face.h"
 #include "heap/heap.h"
+#include "page/page.h"
 
 #define BLOCK_FLAGS                                                                               \
 	(ALLOD_PAGE_ZEROED | ALLOD_PAGE_NO_COMMIT | ALLOD_PAGE_CONSTANT_TIME | ALLOD_PAGE_FIXED | \
@@ -16,6 +17,9 @@
 	(ALLOD_PAGE_ZEROED | ALLOD_PAGE_IN_PLACE | ALLOD_PAGE_NO_COPY | ALLOD_PAGE_CONSTANT_TIME)
 
 enum { TAG_MOST = 31 };
+
+/* Whoever asks for less does not want to know. */
+#define STATS_LEAST (offsetof(struct allod_page_stats, bytes) + sizeof(size_t))
 
 /* What the first version of the structure has; later ones are longer. */
 #define OPTIONS_LEAST sizeof(struct allod_page_options)
@@ -116,6 +120,38 @@ FACE_EXPORT size_t allod_page_room(const void *block)
 		return 0;
 	block_must_find(block, &found);
 	return block_room(&found);
+}
+
+FACE_EXPORT int allod_page_stats(struct allod_page_stats *stats)
+{
+	const size_t bytes = stats->struct_bytes;
+	struct allod_page_stats all;
+	struct block_stats block;
+	struct page_stats page;
+
+	if (bytes < STATS_LEAST)
+		return -EINVAL;
+	block_stats_read(&block);
+	page_stats(&page);
+	all = (struct allod_page_stats){
+		.struct_bytes = bytes,
+		.slot_blocks = block.blocks[BLOCK_SLOT],
+		.slot_bytes = block.bytes[BLOCK_SLOT],
+		.mapped_blocks = block.blocks[BLOCK_LOOSE],
+		.mapped_bytes = block.bytes[BLOCK_LOOSE],
+		.waiting_bytes = block.waiting_bytes,
+		.free_bytes = page.dirty_bytes,
+		.cold_bytes = page.cold_bytes,
+		.returned_bytes = page.purged_bytes,
+		.reserved_bytes = page.reserved_bytes,
+		.committed_bytes = page.committed_bytes - page.direct_bytes,
+	};
+	for (int kind = 0; kind <= BLOCK_LOOSE; kind++) {
+		all.blocks += block.blocks[kind];
+		all.bytes += block.bytes[kind];
+	}
+	memcpy(stats, &all, bytes < sizeof(all) ? bytes : sizeof(all));
+	return 0;
 }
 
 FACE_EXPORT int allod_page_swap(void *a, void *b, unsigned flags)

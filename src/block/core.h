@@ -233,6 +233,8 @@ bool loose_find(const char *p, bool begins, struct block *ret_block);
 bool loose_was_freed(const char *p);
 int loose_resize(char *p, size_t bytes, unsigned flags);
 _Atomic(uint16_t) *loose_tag(const char *p);
+/* How many there are, and their bytes. */
+void loose_count(size_t *ret_blocks, size_t *ret_bytes);
 
 /* slot.c */
 
@@ -273,6 +275,8 @@ size_t cache_bytes(void);
 
 /* keeper.c: has page's janitor look after what waits here. Cheap; before anything can wait. */
 void block_keep(void);
+/* Bytes that wait in caches and free slots. */
+size_t block_waiting(void);
 
 /* commit.c: whether the range is not empty and lies in a live block. */
 bool block_has_range(const char *address, size_t bytes);

@@ -180,6 +180,14 @@ static size_t warm(size_t *ret_cold)
 	return bytes;
 }
 
+size_t block_waiting(void)
+{
+	size_t cold = 0;
+	size_t bytes = warm(&cold);
+
+	return bytes + cold;
+}
+
 static size_t trim(unsigned severity)
 {
 	struct slot_ages ages = ages_now();

@@ -178,6 +178,23 @@ bool loose_find(const char *p, bool begins, struct block *ret_block)
 	return !begins && loose_holding(p, ret_block);
 }
 
+void loose_count(size_t *ret_blocks, size_t *ret_bytes)
+{
+	size_t reach = table_reach(&table);
+	size_t blocks = 0;
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < reach; i++) {
+		const struct loose *l = loose_at(i);
+		uintptr_t base = a_load_rlx(&l->base);
+		bool is_live = base && !(base & FREED);
+		blocks += is_live;
+		bytes += is_live ? a_load_rlx(&l->granules) << PAGE_GRANULE_SHIFT : 0;
+	}
+	*ret_blocks = blocks;
+	*ret_bytes = bytes;
+}
+
 bool loose_was_freed(const char *p)
 {
 	size_t reach = table_reach(&table);

@@ -354,6 +354,7 @@ static void *trimmer(void *arg)
 
 static void check_empty(void)
 {
+	struct block_stats blocks;
 	struct page_stats stats;
 
 	for (size_t i = 0; i < EXCHANGE; i++)
@@ -361,6 +362,9 @@ static void check_empty(void)
 			block_free(exchange[i].held.p);
 	(void)block_trim();
 	page_stats(&stats);
+	block_stats_read(&blocks);
+	for (int kind = 0; kind <= BLOCK_LOOSE; kind++)
+		CHECK(blocks.blocks[kind] == 0 && blocks.bytes[kind] == 0);
 	/* The heap's steps may have made a heap for the thread that trimmed. */
 	CHECK(stats.used_bytes <= PAGE_GRANULE_BYTES);
 	CHECK(page_check());

@@ -255,6 +255,47 @@ TEST(pages_of_16k)
 	CHECK(page_check());
 }
 
+/* What block_stats_read() says of a kind. */
+static void check_kind(enum block_kind kind, size_t blocks, size_t bytes)
+{
+	struct block_stats stats;
+
+	block_stats_read(&stats);
+	CHECK_EQ(stats.blocks[kind], blocks);
+	CHECK_EQ(stats.bytes[kind], bytes);
+}
+
+TEST(statistics)
+{
+	static const struct block_want node = { .flags = ALLOD_PAGE_NODE };
+	struct block_stats stats;
+	void *piece[3];
+	void *run;
+	void *slot;
+	void *loose;
+
+	for (size_t i = 0; i < 3; i++)
+		piece[i] = take((i + 1) * 4096, 0);
+	run = take(3 * MIB, 0);
+	slot = take(5 * MIB, ALLOD_PAGE_SWAPPABLE);
+	CHECK_EQ(block_alloc(MIB, &node, &loose), 0);
+	check_kind(BLOCK_PIECE, 3, 6 * 4096);
+	check_kind(BLOCK_RUN, 1, 3 * MIB);
+	check_kind(BLOCK_SLOT, 1, 5 * MIB);
+	check_kind(BLOCK_LOOSE, 1, MIB);
+	memset(piece[1], 1, 8192);
+	block_free(piece[1]);
+	block_free(slot);
+	block_free(loose);
+	check_kind(BLOCK_PIECE, 2, 4 * 4096);
+	check_kind(BLOCK_SLOT, 0, 0);
+	check_kind(BLOCK_LOOSE, 0, 0);
+	block_stats_read(&stats);
+	CHECK(stats.waiting_bytes >= 8192);
+	block_free(run);
+	check_kind(BLOCK_RUN, 0, 0);
+}
+
 TEST(too_large)
 {
 	void *p;

@@ -53,6 +53,14 @@ struct block {
 int block_alloc(size_t bytes, const struct block_want *want, void **ret_block);
 /* Whether there is such a NUMA node. */
 bool block_node_exists(int node);
+/* What there is; live blocks by kind. */
+struct block_stats {
+	size_t blocks[BLOCK_LOOSE + 1];
+	size_t bytes[BLOCK_LOOSE + 1];
+	size_t waiting_bytes; /* freed, and kept with its pages, but for what page has */
+};
+
+void block_stats_read(struct block_stats *ret_stats);
 /* Puts back what waits in caches, so that page can give it back; returns the bytes. */
 size_t block_trim(void);
 /* Frees a live block. Misuse ends the process. */
