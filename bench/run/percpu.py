@@ -11,8 +11,7 @@ import percpu_cases  # noqa: E402
 import session  # noqa: E402
 import svg  # noqa: E402
 import table  # noqa: E402
-import targets  # noqa: E402
-from subjects import ALLOD, Subject  # noqa: E402
+from subjects import Subject  # noqa: E402
 
 # What the sources of the layer measured, each on a machine of its own.
 SOURCES = {
@@ -21,23 +20,6 @@ SOURCES = {
     "threads": "M. Desnoyers (2025): what each thread has of its own is allocated, initialised and "
                "kept for each thread; what each processor has, for each processor.",
 }
-
-
-def at_most_or(target, figures):
-    """Its limit, or so many times the figure of another subject: `at-most-or:NAME=TIMES`. The figure
-    shown is the better of the two, the second brought to the scale of the limit."""
-    name, _, times = target.base.partition("=")
-    for key in target.expected(figures):
-        own = figures.median(key, ALLOD, target.metric)
-        other = figures.median(key, name, target.metric)
-        figure, against = own, ""
-        if own is not None and other and own / other / float(times) * target.limit < own:
-            figure = own / other / float(times) * target.limit
-            against = "%.2f, %.1f times %s" % (own, own / other, name)
-        yield targets.Verdict(target, key[1], figure, against=against)
-
-
-targets.RULES["at-most-or"] = at_most_or
 
 
 class Percpu(session.Benchmark):

@@ -124,8 +124,22 @@ def flat(target, figures):
     yield Verdict(target, "%d cases" % len(keys), max(values) / min(values) if is_whole else None)
 
 
+def at_most_or(target, figures):
+    """Its limit, or so many times the figure of another subject: `at-most-or:NAME=TIMES`. The figure
+    shown is the better of the two, the second brought to the scale of the limit."""
+    name, _, times = target.base.partition("=")
+    for key in target.expected(figures):
+        own = figures.median(key, ALLOD, target.metric)
+        other = figures.median(key, name, target.metric)
+        figure, against = own, ""
+        if own is not None and other and own / other / float(times) * target.limit < own:
+            figure = own / other / float(times) * target.limit
+            against = "%.2f, %.1f times %s" % (own, own / other, name)
+        yield Verdict(target, key[1], figure, against=against)
+
+
 RULES = {"times-fastest": times_fastest, "times-leanest": times_leanest,
          "mean-times-fastest": mean_times_fastest, "at-most": at_most,
          "above-glibc": above_glibc, "times-faster": times_faster,
          "faster-than-fastest": faster_than_fastest, "flat": flat,
-         "improvement": improvement}
+         "improvement": improvement, "at-most-or": at_most_or}
