@@ -23,7 +23,8 @@ extern "C" {
  * Gives free memory back, as far as `severity` says. Blocks of allod_page_alloc() and of malloc that
  * are live are never touched.
  *
- * severity: 0: what is due by its age (option decay_ms), as happens by itself.
+ * severity: 0: what is due by its age (option decay_ms), as happens by itself; of blocks above 32
+ *              MiB at most 64 MiB a call.
  *           1: all that is free goes cold: the kernel may take it when it needs some. It counts as
  *              resident until then, and is used again at hardly any cost.
  *           2: what is cold goes back, and the rest goes cold.

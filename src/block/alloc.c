@@ -28,6 +28,8 @@ static int alloc_special(size_t bytes, const struct block_want *want, char **ret
 {
 	int ret = -ENOTSUP;
 
+	if (page_wants_ticks() && !(want->flags & ALLOD_PAGE_CONSTANT_TIME))
+		page_tick();
 	/* Which of them lie in a slot is for slot.c to say. */
 	if (!(want->flags & ALLOD_PAGE_NODE))
 		ret = slot_alloc(bytes, want, ret_base);

@@ -21,6 +21,9 @@ enum {
 	CLAIM_CLASS_SHIFT = 32,
 };
 
+/* 64 MiB: of what is due by its age a call gives back so much, since calls do it in passing. */
+#define DUE_SLOT_BYTES ((size_t)64 << 20)
+
 /* 16 MiB: what is dropped of slots in a step; 1 to 5 milliseconds. */
 #define STEP_SLOT_BYTES ((size_t)16 << 20)
 
@@ -205,7 +208,7 @@ static size_t trim(unsigned severity)
 	(void)cache_flush(severity > 0);
 	if (severity >= 2)
 		bytes += piece_giveback(&cursor, true, SIZE_MAX, &more, &waiting);
-	return bytes + slots_treat(&ages, SIZE_MAX, &waiting);
+	return bytes + slots_treat(&ages, severity ? SIZE_MAX : DUE_SLOT_BYTES, &waiting);
 }
 
 static const struct page_keeper keeper = { .step = step, .warm = warm, .trim = trim };

@@ -225,7 +225,7 @@ void page_guard(size_t bytes)
 	uint64_t kept;
 	int64_t epoch;
 
-	if (!a || !a->granules)
+	if (!a)
 		return;
 	kept = a_add_rlx(&a->kept, granules_of(bytes)) + granules_of(bytes);
 	if (guard_is_due(a) || kept > a_load_rlx(&a->limit))

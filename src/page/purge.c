@@ -156,7 +156,8 @@ size_t purge_some(struct arena *a, size_t *pos, size_t budget, const struct purg
 	size_t run = 0;
 	size_t at = *pos;
 
-	if (p->to_cold && p->epoch < a_load_rlx(&a->cold_retry))
+	/* With page:mmap there is no arena, but others keep free memory. */
+	if (!frontier || (p->to_cold && p->epoch < a_load_rlx(&a->cold_retry)))
 		budget = 0;
 	while (total < budget &&
 		(at = bitmap_next_free(&a->map, at, frontier, &run)) != BITMAP_NONE) {
@@ -211,7 +212,7 @@ size_t page_trim_by(unsigned severity)
 	struct arena *a = arena_get();
 	size_t bytes = keepers_trim(severity);
 
-	if (!a || !a->granules)
+	if (!a)
 		return bytes;
 	background_recover(a);
 	if (severity == 0)
@@ -269,13 +270,14 @@ static void tick_round(struct arena *a, int64_t epoch, size_t budget)
 	if (pos || from)
 		return;
 	(void)purge_cool(a, epoch, budget, false);
+	(void)keepers_trim(0);
 	guard_round(a, NULL);
 }
 
 void purge_watch(struct arena *a, int64_t epoch)
 {
-	uint32_t watch = balance_dirty(a_load_rlx(&a->balance)) >= BACKGROUND_DIRTY_GRANULES &&
-		!background_fresh(a, epoch);
+	uint64_t dirty = balance_dirty(a_load_rlx(&a->balance)) + a_load_rlx(&a->kept);
+	uint32_t watch = dirty >= BACKGROUND_DIRTY_GRANULES && !background_fresh(a, epoch);
 
 	if (a_load_rlx(&page_arena.watch) != watch)
 		a_store_rlx(&page_arena.watch, watch);
@@ -288,7 +290,7 @@ void page_tick(void)
 	int64_t epoch;
 	size_t budget;
 
-	if (!a || !balance_dirty(a_load_rlx(&a->balance)))
+	if (!a || (!balance_dirty(a_load_rlx(&a->balance)) && !a_load_rlx(&a->kept)))
 		return;
 	now = os_now_ns();
 	epoch = (int64_t)(now >> a->epoch_shift);

@@ -170,6 +170,27 @@ TEST(slots_that_are_locked_stay)
 	CHECK_EQ((uintptr_t)take(100 * MIB, 0), (uintptr_t)p);
 }
 
+/* Without a janitor calls give them back in passing. */
+TEST(free_slots_go_back_by_ticks)
+{
+	char *p;
+
+	start(OPTION_BACKGROUND_OFF);
+	p = take(100 * MIB, 0);
+	block_free(p);
+	CHECK(page_wants_ticks());
+	mock_clock_advance(5 * SECOND_NS);
+	/* 64 MiB, and the rest an epoch later. */
+	page_tick();
+	CHECK(!is_present(p + 99 * MIB) && is_present(p));
+	mock_clock_advance(SECOND_NS);
+	block_free(take(1 * MIB, 0));
+	CHECK(!is_present(p));
+	CHECK_EQ(stats().dirty_bytes, MIB);
+	page_tick();
+	CHECK(!page_wants_ticks());
+}
+
 TEST(trim_takes_part_by_severity)
 {
 	unsigned dropped;
