@@ -15,8 +15,9 @@
  *                   Who holds a slot (took its bit) owns its record; others may read it
  * Linearization     take and put: those of the bitmap. Growth: the CAS of `frontier`. Birth: the
  *                   CAS of the pointer to the zone. Free: the CAS of the record's head
- * Ordering          [slot.1], [slot.2] in docs/design/memory-orders.md; the bitmap orders what is
- *                   written to a slot and to its record before the next taker's reads
+ * Ordering          [slot.1] in docs/design/memory-orders.md; the bitmap orders what is written to a
+ *                   slot and to its record, and that it is accessible, before the next taker's
+ *                   reads
  * Progress          lock-free; a thread stopped anywhere keeps the slots in its hands, no more
  * Reclamation       none: zones live as long as the process
  */

@@ -166,10 +166,10 @@ struct zone *zone_get(enum slot_class class, bool may_call)
 	return zone_publish(z);
 }
 
+/* That slots below are accessible is known to who takes them from the bitmap, not by this. */
 static uint64_t frontier_get(const struct zone *z)
 {
-	/* [slot.2] acq: the slots below are accessible; pairs with frontier_move(). */
-	return a_load_acq(&z->frontier);
+	return a_load_rlx(&z->frontier);
 }
 
 /*
@@ -180,8 +180,7 @@ static size_t frontier_move(struct zone *z, uint64_t frontier, uint64_t end)
 {
 	if (is_locked(z) || os_commit(slot_address(z, frontier), (end - frontier) << z->shift))
 		return BITMAP_NONE;
-	/* [slot.2] rel: the slots below are accessible; pairs with frontier_get(). */
-	return a_cas_strong_rel(&z->frontier, &frontier, end) ? 0 : ZONE_AGAIN;
+	return a_cas_strong_rlx(&z->frontier, &frontier, end) ? 0 : ZONE_AGAIN;
 }
 
 static void put_bits(struct zone *z, size_t pos, size_t n)
