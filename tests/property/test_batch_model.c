@@ -26,7 +26,7 @@ enum {
 	BATCH = 400, /* elements of a batch, at most */
 	THREADS = 4,
 	PHASES = 6,
-	STEPS = TEST_SANITIZED ? 8 : 150,
+	STEPS = TEST_SANITIZED ? 8 : 60,
 };
 
 struct held {
@@ -316,7 +316,7 @@ TEST_TIMEOUT(one_thread, 60)
 	options.background = OPTION_BACKGROUND_OFF;
 	CHECK_EQ(heap_init(), 0);
 	w->random = test_seed();
-	for (unsigned i = 0; i < test_count(TEST_SANITIZED ? 150 : 1500, 200000); i++) {
+	for (unsigned i = 0; i < test_count(TEST_SANITIZED ? 150 : 600, 200000); i++) {
 		step(w);
 		if (i % 64 == 0)
 			heap_check();
