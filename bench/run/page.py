@@ -32,7 +32,7 @@ class Page(session.Benchmark):
     units = {"cycle": "ns", "cycle_wall": "ns", "page": "ns", "call": "ns", "op": "ns",
              "grow": "ns", "grow_wall": "ns", "move": "ns", "swap": "ns",
              "allocate": "ns", "construct": "ns", "release": "ns",
-             "resizes": "count", "kept": "count"}
+             "resizes": "count", "kept": "count", "survived": "runs", "need": "us", "free": "us"}
 
     @classmethod
     def keys(cls):
@@ -73,7 +73,8 @@ class Page(session.Benchmark):
             return [a.format(word=word) for a in argv]
 
         subjects = self.subjects_of(case)
-        self.run_rounds(case.key, lambda s: self.runner.run(line(s), s)[0], subjects)
+        self.run_rounds(case.key, lambda s: self.runner.run(line(s), s)[0], subjects,
+                        min(self.args.rounds, case.most_rounds))
         for subject in subjects if case.is_counted and shutil.which("strace") else ():
             self.attempt(case.key, subject, 1, lambda s=subject: {
                 "syscalls": counts.system_calls(self.runner, line(s), s)})
@@ -113,6 +114,8 @@ class Page(session.Benchmark):
                 ("many at once: allocations and links, each", "batch", "construct"),
                 ("many at once: frees, each", "batch", "release"),
                 ("ring, by malloc", "heap-on-page", "op"),
+                ("under pressure: runs that lived on", "pressure", "survived"),
+                ("under pressure: resident before memory was needed", "pressure", "resident"),
                 ("programs: CPU time", "app", "cpu"), ("page faults", "app", "faults"),
                 ("system calls", "app", "syscalls"), ("resizes", "app", "resizes"),
                 ("resizes that kept the address", "app", "kept")):

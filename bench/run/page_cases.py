@@ -19,7 +19,7 @@ class Case:
     "page" for blocks of pages, "malloc" for the heap."""
 
     def __init__(self, suite, name, line, names, quick=None, kind="page", words=None,
-                 quick_names=None):
+                 quick_names=None, most_rounds=1000):
         self.suite = suite
         self.name = name
         self.argv = line.split()
@@ -27,6 +27,7 @@ class Case:
         self.quick = quick.split() if quick else None
         self.quick_names = quick_names or names
         self.kind = kind
+        self.most_rounds = most_rounds   # of what sleeps, or is told by once
         self.words = words or {}   # subject: what the program calls it, where that differs
 
     @property
@@ -37,6 +38,14 @@ class Case:
     @property
     def key(self):
         return self.suite, self.name
+
+
+def pressure(by, pause_ms):
+    """A process that freed 128 MiB needs 100 in a control group of 200, after a pause."""
+    line = "pressure {word} 200m 128m 4m 100m %d %s" % (pause_ms, by)
+    return Case("pressure", "%s-%d-ms" % (by, pause_ms), line,
+                [n for n in KEEPING if n != "allod-again"], most_rounds=2,
+                quick=line if pause_ms < 1000 else None, quick_names=("allod", "glibc"))
 
 
 CASES = [
@@ -62,6 +71,7 @@ CASES = [
     Case("batch", "nodes-4M", "nodes {word} 4000000", NODES, kind="malloc",
          words={"allod-batch": "batch"}, quick="nodes {word} 1000000"),
     Case("heap-on-page", "ring", RING % ("25000 8", "traverse"), HEAPS, kind="malloc"),
+    *(pressure(by, pause_ms) for by in ("own", "mmap") for pause_ms in (0, 300, 5000)),
     Case("app", "array-growing", "page_grow {word} 20 1000000", KEEPING,
          quick="page_grow {word} 10 500000"),
 ]

@@ -78,6 +78,11 @@ def at_most(target, figures):
         yield Verdict(target, key[1], figures.median(key, ALLOD, target.metric))
 
 
+def at_least(target, figures):
+    for key in target.expected(figures):
+        yield Verdict(target, key[1], figures.median(key, ALLOD, target.metric), at_least=True)
+
+
 def above_glibc(target, figures):
     for key in target.expected(figures):
         own = figures.median(key, ALLOD, target.metric)
@@ -139,7 +144,7 @@ def at_most_or(target, figures):
 
 
 RULES = {"times-fastest": times_fastest, "times-leanest": times_leanest,
-         "mean-times-fastest": mean_times_fastest, "at-most": at_most,
+         "mean-times-fastest": mean_times_fastest, "at-most": at_most, "at-least": at_least,
          "above-glibc": above_glibc, "times-faster": times_faster,
          "faster-than-fastest": faster_than_fastest, "flat": flat,
          "improvement": improvement, "at-most-or": at_most_or}
