@@ -138,7 +138,8 @@ def test_bash_completion(cli):
         "allod info --": "--json --help",
         "allod run --s": "--stats --stats=text --stats=json",
         "allod run --stats=": "text json",
-        "allod run --conf pa": "page:",
+        "allod run --conf ar": "arena_bytes:",
+        "allod run --conf pa": "page: page_cache_bytes:",
         "allod run --conf page:": "arena mmap",
         "allod run --conf page:mmap,deca": "mmap,decay_ms:",
         "allod run --conf=stats:j": "json",
@@ -164,7 +165,7 @@ def test_zsh_completion_is_well_formed(cli):
 def test_fish_completion(cli):
     syntax_of_completion("fish", "allod.fish")
     made = os.path.join(os.environ["ALLOD_BUILD_ROOT"], "tools/allod/allod.fish")
-    for line, words in (("allod run --conf pa", ["page:"]), ("allod he", ["help"]),
+    for line, words in (("allod run --conf ar", ["arena_bytes:"]), ("allod he", ["help"]),
                         ("allod run --conf page:mmap,page:a", ["page:mmap,page:arena"])):
         done = subprocess.run(["fish", "-c", "source %s; complete -C '%s'" % (made, line)],
                               stdout=subprocess.PIPE, universal_newlines=True, check=False,
