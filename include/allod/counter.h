@@ -63,8 +63,9 @@ int64_t allod_counter_sum(const struct allod_counter *counter);
 
 /*
  * The value, nearly, by one load. While no thread is inside allod_counter_add() it is off by less
- * than allod_counter_bound(). Each thread that is stopped inside may hold back less than `batch` + n
- * times a more, n being the threads of the process and a the largest amount added at once.
+ * than allod_counter_bound() if one thread adds, and by less than that plus n times a if n threads
+ * do, where a is the largest amount added at once. Each thread that is stopped inside may hold back
+ * less than `batch` + n times a more.
  *
  * Returns: the value. Errors: none.
  * Source:  Linux, percpu_counter_read().

@@ -8,8 +8,12 @@
  *                  by compare-and-swap owns the difference and adds it to `near`, once. base: by
  *                  exchange
  * linearization    add: the sequence
- * ordering         none: numbers only
- * progress         a failed publish means that another has published; nobody tries again
+ * ordering         what was published was read from the total before, so who reads it and then the
+ *                  total finds none older, and never publishes backwards. Else numbers only
+ * progress         lock-free. A failed publish means that another has published. Who has failed or
+ *                  published looks again: the other may have read the total before its own
+ *                  addition, and one that was made meanwhile may have looked at what was published
+ *                  before
  */
 #include "percpu/rseq.h"
 
@@ -37,12 +41,19 @@ PERCPU_EXPORT void allod_counter_publish_(struct allod_counter *counter,
 	struct allod_counter_copy *copy)
 {
 	uint64_t published = a_load_rlx(atomic_of(&copy->published));
-	const uint64_t total = a_load_rlx(atomic_of(&copy->total));
 
-	if (!allod_counter_is_due_(counter->batch, total - published))
-		return;
-	if (a_cas_strong_rlx(atomic_of(&copy->published), &published, total))
-		a_add_rlx(atomic_of(&counter->near), total - published);
+	for (;;) {
+		const uint64_t total = a_load_rlx(atomic_of(&copy->total));
+
+		if (!allod_counter_is_due_(counter->batch, total - published))
+			return;
+		/* [rseq.8] acqrel: the last look is at no older total than was published;
+		 * pairs with allod_counter_publish_() on another thread */
+		if (a_cas_strong_acqrel(atomic_of(&copy->published), &published, total)) {
+			a_add_rlx(atomic_of(&counter->near), total - published);
+			published = total;
+		}
+	}
 }
 
 PERCPU_EXPORT void allod_counter_add_slow_(struct allod_counter *counter, int64_t value)

@@ -17,8 +17,6 @@
  */
 #include <allod/percpu-ops.h>
 
-#include <string.h>
-
 #include "base/atomic.h"
 #include "percpu/rseq.h"
 
@@ -57,7 +55,7 @@ static uint64_t room_for(uint64_t bytes)
 static bool find_place(const struct allod_percpu_ring *ring, size_t capacity, size_t bytes,
 	struct place *ret_place)
 {
-	const uint64_t head = allod_cs_load_(&ring->head);
+	const uint64_t head = a_load_rlx((_Atomic(uint64_t) *)(uintptr_t)&ring->head);
 	/* [rseq.6] acq: that the room is clear; pairs with consume() */
 	const uint64_t tail = a_load_acq((_Atomic(uint64_t) *)(uintptr_t)&ring->tail);
 	const uint64_t to_end = capacity - (head & (capacity - 1));
@@ -101,8 +99,8 @@ static int try_atomic(struct allod_percpu_ring *ring, size_t capacity, size_t by
 static void *fill_place(struct allod_percpu_ring *ring, size_t capacity, const struct place *place)
 {
 	if (place->filler_bytes) {
-		/* [rseq.7] rel: nothing but the word; pairs with consume() */
-		a_store_rel(word_at(ring, capacity, place->head),
+		/* Nothing but the word, so no order. */
+		a_store_rlx(word_at(ring, capacity, place->head),
 			RECORD_COMMITTED | RECORD_NOTHING | (place->filler_bytes - WORD_BYTES));
 	}
 	return (char *)word_at(ring, capacity, place->head + place->filler_bytes) + WORD_BYTES;
@@ -147,6 +145,15 @@ PERCPU_EXPORT void allod_percpu_ring_discard(void *record, size_t bytes)
 	commit(record, bytes | RECORD_NOTHING);
 }
 
+static void clear(_Atomic(uint64_t) *word, uint64_t bytes)
+{
+	uint64_t *data = (uint64_t *)(void *)(word + 1);
+
+	a_store_rlx(word, 0);
+	for (uint64_t i = 0; i < (bytes - WORD_BYTES) / 8; i++)
+		a_data_write(&data[i], 0);
+}
+
 PERCPU_EXPORT size_t allod_percpu_ring_consume(struct allod_percpu_ring *copy, size_t capacity,
 	void (*fn)(const void *record, size_t bytes, void *arg), void *arg)
 {
@@ -165,7 +172,7 @@ PERCPU_EXPORT size_t allod_percpu_ring_consume(struct allod_percpu_ring *copy, s
 			fn((char *)word + WORD_BYTES, bytes, arg);
 			records++;
 		}
-		memset((void *)word, 0, room_for(bytes));
+		clear(word, room_for(bytes));
 		tail += room_for(bytes);
 		/* [rseq.6] rel: the room is clear; pairs with find_place() */
 		a_store_rel((_Atomic(uint64_t) *)&copy->tail, tail);
