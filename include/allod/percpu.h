@@ -4,8 +4,8 @@
  * Compiles alone as C99 and as C++17.
  *
  * A pool gives out elements. An element is one pointer that stands for a place on each processor
- * c: pointer + c * stride. allod_percpu_ptr() computes it. <allod/rseq.h> has operations on the
- * place of the current processor.
+ * c: pointer + c * stride. allod_percpu_ptr() computes it. <allod/percpu-ops.h> has operations
+ * on the place of the current processor.
  *
  * Rules that hold for every call here, unless the call says otherwise:
  *  - sizes, alignments and strides are in bytes;
@@ -61,7 +61,7 @@ extern "C" {
 
 struct allod_percpu_pool;
 
-/* What the index of an element's place is. The operations of <allod/rseq.h> follow it. */
+/* What the index of an element's place is. allod_percpu_pool_view() tells the operations. */
 enum allod_percpu_index {
 	ALLOD_PERCPU_BY_CPU = 0, /* the number of the processor */
 	ALLOD_PERCPU_BY_CID = 1  /* the kernel's concurrency id: dense from 0 */
