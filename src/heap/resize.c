@@ -71,12 +71,17 @@ bool heap_resize_in_place(void *p, size_t size)
 /*
  * What to ask for when a block does not fit any more. One that grows by a little, as a string does
  * that is appended to, will grow again: it gets a quarter more, so that it is copied in proportion
- * to the logarithm of what it becomes and not for each class.
+ * to the logarithm of what it becomes and not for each class. But not beyond ROOM_BYTES_MAX: redis
+ * keeps lists in blocks that grow to 8 KiB and stay, and needed 12 % more than glibc with room for
+ * these, 4 % without; a string of up to 32 KiB that grows by 16 bytes at a time takes an eighth
+ * more time.
  */
+#define ROOM_BYTES_MAX CLASS_FAST_BYTES
+
 static size_t with_room(size_t usable, size_t size)
 {
 	const size_t most = usable + usable / 4;
-	if (size <= usable || size - usable > usable / 8 || most > CLASS_BYTES_MAX)
+	if (size <= usable || size - usable > usable / 8 || most > ROOM_BYTES_MAX)
 		return size;
 	return most;
 }

@@ -85,6 +85,20 @@ static void check_impossible(void)
 	fixture_check_empty();
 }
 
+/* What is appended to gets room up to 4 KiB; above, where blocks come to stay, the next class. */
+TEST(a_block_that_grows_a_little_gets_room_if_it_is_small)
+{
+	fixture_start();
+	for (size_t size = 64; size < CLASS_BYTES_MAX / 2; size += size / 2) {
+		const size_t usable = heap_usable_size(heap_alloc(size));
+		void *p = heap_resize(heap_alloc(size), usable + 1);
+		const size_t most = usable + usable / 4;
+		const size_t want = most <= 4096 ? most : usable + 1;
+		CHECK_EQ(heap_usable_size(p), heap_good_size(want));
+		heap_free(p);
+	}
+}
+
 TEST(what_no_machine_has_is_refused)
 {
 	fixture_start();
