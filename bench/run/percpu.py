@@ -29,9 +29,11 @@ class Percpu(session.Benchmark):
     description = ("Measures allod's per-CPU memory beside what programs do without it; prints "
                    "tables and writes build/bench/percpu.jsonl.")
     quick_help = "short rounds of most cases: at most 2 minutes"
-    suites = ("ops", "sharing", "threads")
+    suites = ("ops", "sharing", "threads", "zhou", "steady", "churn", "memory", "fork", "lost")
     quick_rounds = 2
-    units = {"op": "ns", "thread": "ns", "resident": "bytes"}
+    units = {"op": "ns", "thread": "ns", "resident": "bytes", "alloc_s": "s", "free_s": "s",
+             "pair": "ns", "over_live": "ratio", "beyond": "bytes", "mappings": "count",
+             "freeing_adds": "bytes", "kept": "ratio", "beyond_s": "s", "lost": "count"}
 
     def all_subjects(self):
         """In the order of the tables; each case names its own."""
@@ -76,7 +78,17 @@ class Percpu(session.Benchmark):
                 ("an operation: CPU time", "ops", "op"),
                 ("an addition to one of many counters, 2 threads", "sharing", "op"),
                 ("a thread: creation and first use", "threads", "thread"),
-                ("memory beyond that of the process, all threads", "threads", "resident")):
+                ("memory beyond that of the process, all threads", "threads", "resident"),
+                ("a million elements: allocation", "zhou", "alloc_s"),
+                ("a million elements: frees", "zhou", "free_s"),
+                ("64 bytes, allocated and freed", "steady", "pair"),
+                ("churn: memory over live", "churn", "over_live"),
+                ("10,000 counters: memory beyond their own", "memory", "beyond"),
+                ("mappings beyond one for each processor", "memory", "mappings"),
+                ("memory that frees of untouched elements add", "memory", "freeing_adds"),
+                ("memory kept when 10 of 11 are freed", "memory", "kept"),
+                ("fork, beyond that of an empty process", "fork", "beyond_s"),
+                ("initial values lost", "lost", "lost")):
             table.print_amounts(figures, title, metric, (suite,))
         table.print_failures(figures)
 

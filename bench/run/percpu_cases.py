@@ -53,3 +53,35 @@ CASES += [Case("sharing", str(n), layouts(n, 400000), quick=layouts(n, 100000)
 CASES += [Case("threads", "%s-%dt" % (name, threads), storages(threads, size, 5),
                quick=storages(threads, size, 1) if threads == 64 else {})
           for size, name in STORAGE for threads in THREADS]
+
+# Pools: the processors that are possible, of which two are used.
+POSSIBLE = (2, 64, 512)
+ORDERS = (("in-order", 0), ("alternating", 1), ("reversed", 2))
+OBJECTS = (("4", 4, 4), ("16", 16, 0), ("64", 64, 0), ("128", 128, 0), ("1K", 1024, 0),
+           ("4-by-8", 4, 8))
+STEADY = (("undefined", 0, 1), ("zeroed", 1, 1), ("zeroed-untouched", 2, 1), ("robust", 3, 1),
+          ("undefined-2t", 0, 2))
+CONTENTS = (("zero", 0), ("equal", 1), ("different", 2))
+
+
+def pool(suite, name, line, quick="", rounds=None):
+    """A case that only allod has; with `quick`, also in quick runs."""
+    return Case(suite, name, {ALLOD: line}, quick={ALLOD: quick or line} if quick is not None
+                else {}, rounds=rounds)
+
+
+CASES += [pool("zhou", "%s-%s-%d" % (name, order, cpus),
+               "percpu_zhou %d %d %d %d" % (cpus, size, align, number),
+               quick="" if cpus == 512 else None)
+          for name, size, align in OBJECTS for order, number in ORDERS for cpus in POSSIBLE]
+CASES += [pool("steady", "%s-%d" % (name, cpus),
+               "percpu_steady %d %d %d 5000000" % (cpus, kind, threads),
+               quick="percpu_steady %d %d %d 1000000" % (cpus, kind, threads))
+          for name, kind, threads in STEADY for cpus in POSSIBLE]
+CASES += [pool("churn", "churn", "percpu_churn 100000 2000000", quick="percpu_churn 100000 500000")]
+CASES += [pool("memory", "%s-%d" % (name, cpus), "percpu_memory %d %d 1" % (cpus, kind))
+          for name, kind in CONTENTS for cpus in POSSIBLE]
+CASES += [pool("memory", "1000-pools-512", "percpu_memory 512 0 1000"),
+          pool("memory", "1000-pools-equal-512", "percpu_memory 512 1 1000")]
+CASES += [pool("fork", "1M-%d" % cpus, "percpu_fork %d 1000000" % cpus) for cpus in (2, 512)]
+CASES += [pool("lost", "lost", "percpu_lost 8 1000000", quick="percpu_lost 8 200000", rounds=1)]

@@ -350,12 +350,17 @@ static COLD void *alloc_direct(const struct request *rq)
  */
 static int bin_fill(struct percpu_bin *bin, const struct request *rq)
 {
-	uint32_t want = bin->count ? BIN_BATCH : bin->batch;
+	uint32_t enough = BIN_ZEROED - BIN_BATCH;
+	uint32_t want = bin->batch;
 	uint32_t clean = 0;
 	uint32_t count = 0;
 	int error = 0;
 
-	if (bin->count < BIN_BATCH)
+	if (bin->count && !rq->is_zero)
+		return 0;
+	if (bin->count)
+		bin->limit = BIN_ZEROED;
+	if (bin->count < enough)
 		count = take_locked(rq, want, bin->element + bin->count, &clean, &error);
 	if (!count && !bin->count)
 		return error;
@@ -525,8 +530,8 @@ static COLD void free_slow(struct percpu_chunk *chunk, uintptr_t element, uint32
 		free_direct(chunk, element);
 		return;
 	}
-	if (bin->count == BIN_ELEMENTS)
-		percpu_bin_drain(bin, BIN_ELEMENTS / 2);
+	if (bin->count >= bin->limit)
+		percpu_bin_drain(bin, bin->limit / 2);
 	bin->element[bin->count++] = element;
 	a_store_rlx(&bin->frees, a_load_rlx(&bin->frees) + 1);
 }
@@ -569,7 +574,7 @@ EXPORT void allod_percpu_free(void ALLOD_PERCPU *pointer)
 			    !(bit & ((1u << log) - 1)),
 		    1)) {
 		struct percpu_bin *bin = bin_of(cache, key);
-		if (__builtin_expect(bin->key == key && bin->count < BIN_ELEMENTS, 1)) {
+		if (__builtin_expect(bin->key == key && bin->count < bin->limit, 1)) {
 			bin->element[bin->count++] = element;
 			a_store_rlx(&bin->frees, a_load_rlx(&bin->frees) + 1);
 			return;

@@ -53,6 +53,7 @@ void percpu_bin_evict(struct percpu_bin *bin, uint64_t key, struct allod_percpu_
 	bin->key = key;
 	bin->pool = pool;
 	bin->batch = 1;
+	bin->limit = BIN_ELEMENTS;
 	bin->misses = 0;
 	a_store_rlx(&bin->allocs, 0);
 	a_store_rlx(&bin->frees, 0);
@@ -113,6 +114,8 @@ static void cache_reset(struct percpu_cache *cache, uint32_t epoch)
 		bin->key = 0;
 		bin->count = bin->clean = 0;
 		bin->pool = NULL;
+		bin->limit = BIN_ELEMENTS;
+		bin->element = cache->elements[i];
 	}
 	cache->epoch = epoch;
 }

@@ -22,7 +22,7 @@
 #include "os/os.h"
 #include "percpu/bits.h"
 
-enum { WINDOW_BLOCKS = 32 };
+enum { WINDOW_BLOCKS = 8 };
 
 bool percpu_cpu_walk_next(struct cpu_walk *walk, const struct allod_percpu_pool *pool,
 	unsigned *ret_cpu, uint32_t *ret_row)
@@ -160,6 +160,7 @@ struct view {
 	unsigned cpu;
 	uint32_t asked; /* the window of blocks that the kernel was asked about, from 1 */
 	bool is_blind;  /* the kernel does not tell */
+	int may_swap;   /* -1: not asked yet */
 	uint8_t pages[WINDOW_BLOCKS];
 };
 
@@ -180,7 +181,9 @@ static void view_ask(struct view *v, uint32_t block)
 
 	count = count < WINDOW_BLOCKS ? count : WINDOW_BLOCKS;
 	v->asked = first + 1;
-	if (!v->chunk->is_file)
+	if (v->may_swap < 0)
+		v->may_swap = os_may_swap();
+	if (!v->chunk->is_file && !v->may_swap)
 		error = os_pages_quick(at, (count + per - 1) / per, v->pages);
 	if (error)
 		error = os_pages(at, (count + per - 1) / per, v->pages);
@@ -264,6 +267,7 @@ static void restore(struct percpu_chunk *chunk, uint32_t start, uint32_t bits,
 	struct view v;
 	uint32_t row;
 
+	v.may_swap = -1;
 	while (percpu_cpu_walk_next(&walk, chunk->pool, &v.cpu, &row)) {
 		view_turn(&v, chunk, row);
 		view_restore(&v, start, bits, content);
@@ -316,21 +320,34 @@ int percpu_content_put(struct percpu_chunk *chunk, uint32_t start, uint32_t bits
 }
 
 /* One processor's part of percpu_content_zero_many(): elements of anonymous chunks. */
-static void zero_on(unsigned cpu, uint32_t row, const uintptr_t *elements, uint32_t count,
+static void zero_on(struct view *v, uint32_t row, const uintptr_t *elements, uint32_t count,
 	uint32_t bits)
 {
-	struct view v;
+	uint32_t known_block = NOWHERE;
+	enum os_page kind = OS_PAGE_NONE;
 
-	v.chunk = NULL;
-	v.cpu = cpu;
-
+	v->chunk = NULL;
 	for (uint32_t i = 0; i < count; i++) {
 		struct percpu_chunk *chunk = chunk_of(elements[i]);
 		uint32_t start = (uint32_t)((elements[i] - chunk->base) >> GRANULE_SHIFT);
+		uint32_t block = start / BLOCK_BITS;
 
-		if (chunk != v.chunk)
-			view_turn(&v, chunk, row);
-		view_restore(&v, start, bits, (struct content){ NULL, 0 });
+		if (chunk != v->chunk) {
+			view_turn(v, chunk, row);
+			known_block = NOWHERE;
+		}
+		if ((start + bits - 1) / BLOCK_BITS != block) {
+			view_restore(v, start, bits, (struct content){ NULL, 0 });
+			continue;
+		}
+		if (block != known_block) {
+			kind = view_look(v, block);
+			known_block = block;
+		}
+		if (kind == OS_PAGE_OWN)
+			memset(chunk_place(chunk, v->cpu, start), 0, (size_t)bits << GRANULE_SHIFT);
+		else if (kind == OS_PAGE_EITHER)
+			view_restore(v, start, bits, (struct content){ NULL, 0 });
 	}
 }
 
@@ -338,12 +355,13 @@ int percpu_content_zero_many(const uintptr_t *elements, uint32_t count, uint32_t
 {
 	struct allod_percpu_pool *pool = chunk_of(elements[0])->pool;
 	struct cpu_walk walk = { 0 };
-	unsigned cpu;
+	struct view v;
 	uint32_t row;
 
+	v.may_swap = -1;
 	percpu_pool_lock(pool);
-	while (percpu_cpu_walk_next(&walk, pool, &cpu, &row))
-		zero_on(cpu, row, elements, count, bits);
+	while (percpu_cpu_walk_next(&walk, pool, &v.cpu, &row))
+		zero_on(&v, row, elements, count, bits);
 	percpu_pool_unlock(pool);
 	return 0;
 }
@@ -382,6 +400,7 @@ void percpu_content_poison(struct percpu_chunk *chunk, uint32_t start, uint32_t 
 	struct view v;
 	uint32_t row;
 
+	v.may_swap = -1;
 	while (percpu_cpu_walk_next(&walk, chunk->pool, &v.cpu, &row)) {
 		view_turn(&v, chunk, row);
 		for (uint32_t at = start; v.row && at < start + bits; at++) {
@@ -413,6 +432,7 @@ bool percpu_content_is_poison(struct percpu_chunk *chunk, uint32_t start, uint32
 	struct view v;
 	uint32_t row;
 
+	v.may_swap = -1;
 	/* What the parent filled the page with is not here to compare. */
 	if (percpu_content_is_frozen(chunk) && chunk->tag[start / BLOCK_BITS])
 		return true;

@@ -152,12 +152,14 @@ static struct allod_percpu_pool *pool_take(void)
 	return pool;
 }
 
-/* The first chunk is made at once, so that a pool that cannot exist fails here. */
+/* A mapping of its own is made at once, so that a pool that cannot exist fails here. */
 static int pool_first_chunk(struct allod_percpu_pool *pool)
 {
 	bool is_file = pool->options.content == ALLOD_PERCPU_CONTENT_INIT;
 	int error = 0;
 
+	if (pool->stride == ALLOD_PERCPU_STRIDE && !is_file && !pool->options.init_cpu)
+		return 0;
 	percpu_chunk_make(pool, is_file, pool->next_unit_bytes, 1, &error);
 	return error;
 }

@@ -282,16 +282,19 @@ int os_linux_pages(const void *base, size_t pages, uint8_t *ret)
 	return error;
 }
 
-int os_linux_pages_quick(const void *base, size_t pages, uint8_t *ret)
+bool os_may_swap(void)
 {
 	struct sysinfo info;
-	long error;
 
 	memset(&info, 0, sizeof(info));
-	if (os_syscall1(SYS_sysinfo, (long)&info) || info.totalswap)
-		return -ENOTSUP;
-	error = os_syscall3(SYS_mincore, (long)base, (long)(pages * os_facts()->page_bytes),
+	return os_syscall1(SYS_sysinfo, (long)&info) || info.totalswap;
+}
+
+int os_linux_pages_quick(const void *base, size_t pages, uint8_t *ret)
+{
+	long error = os_syscall3(SYS_mincore, (long)base, (long)(pages * os_facts()->page_bytes),
 		(long)ret);
+
 	for (size_t i = 0; i < pages && !error; i++)
 		ret[i] = ret[i] & 1 ? OS_PAGE_EITHER : OS_PAGE_NONE;
 	return (int)error;

@@ -71,9 +71,12 @@ enum os_page {
  */
 int os_pages(const void *base, size_t pages, uint8_t *ret);
 
+/* Whether memory of this process may be in swap: false if the machine has none. */
+bool os_may_swap(void);
+
 /*
- * The same of anonymous memory, quicker: it may say OS_PAGE_EITHER of what is present. -ENOTSUP
- * where pages may be in swap, which the quick way does not tell from none.
+ * os_pages() of anonymous memory, quicker: it may say OS_PAGE_EITHER of what is present. Only while
+ * os_may_swap() is false, since it does not tell what is in swap from what is nowhere.
  */
 int os_pages_quick(const void *base, size_t pages, uint8_t *ret);
 

@@ -16,6 +16,8 @@
 enum {
 	CACHE_BINS = 16,
 	BIN_ELEMENTS = 64,
+	/* In a bin that zeroed elements are taken from: asking the kernel is shared by more. */
+	BIN_ZEROED = 256,
 	BIN_BATCH = 32,
 	/* Larger elements are not kept at hand. */
 	BIN_GRANULES = 256,
@@ -29,10 +31,11 @@ struct percpu_bin {
 	uint32_t clean;
 	uint32_t batch; /* of the next refill */
 	uint32_t misses;
+	uint32_t limit; /* BIN_ELEMENTS or BIN_ZEROED */
 	struct allod_percpu_pool *pool;
 	_Atomic(uint64_t) allocs; /* written by the owner alone */
 	_Atomic(uint64_t) frees;
-	uintptr_t element[BIN_ELEMENTS];
+	uintptr_t *element; /* const: the cache's own */
 };
 
 struct percpu_cache {
@@ -40,6 +43,7 @@ struct percpu_cache {
 	_Atomic(uint32_t) is_used;
 	struct percpu_cache *next; /* const once listed */
 	struct percpu_bin bin[CACHE_BINS];
+	uintptr_t elements[CACHE_BINS][BIN_ZEROED]; /* touched as far as bins are filled */
 };
 
 extern __thread struct percpu_cache *percpu_cache_self;
