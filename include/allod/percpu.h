@@ -197,7 +197,7 @@ size_t allod_percpu_pool_trim(struct allod_percpu_pool *pool) ALLOD_NOTHROW;
  *
  * bytes:   0 is treated as 1.
  * align:   a power of two up to the pool's unit, of the place on every processor; 0: the largest
- *          power of two that divides the size rounded up to ALLOD_PERCPU_GRANULE, at most 64.
+ *          power of two that divides the size rounded up to ALLOD_PERCPU_GRANULE, at most 32.
  * Returns: the element, or NULL.
  * Errors:  EINVAL: align is no power of two, or bytes exceeds options.max_element. ENOMEM: no memory
  *          or address space, or the pool's limit of chunks is reached.

@@ -364,7 +364,7 @@ static int bin_fill(struct percpu_bin *bin, const struct request *rq)
 		count = take_locked(rq, want, bin->element + bin->count, &clean, &error);
 	if (!count && !bin->count)
 		return error;
-	if (bin->batch < BIN_BATCH)
+	if (bin->batch < BIN_BATCH && bin->batch < bin->limit / 2)
 		bin->batch *= 2;
 	/* What is clean goes to the front. */
 	for (uint32_t i = 0; i < clean; i++) {

@@ -53,7 +53,7 @@ void percpu_bin_evict(struct percpu_bin *bin, uint64_t key, struct allod_percpu_
 	bin->key = key;
 	bin->pool = pool;
 	bin->batch = 1;
-	bin->limit = BIN_ELEMENTS;
+	bin->limit = bin_limit(key);
 	bin->misses = 0;
 	a_store_rlx(&bin->allocs, 0);
 	a_store_rlx(&bin->frees, 0);

@@ -19,6 +19,9 @@ enum {
 	/* In a bin that zeroed elements are taken from: asking the kernel is shared by more. */
 	BIN_ZEROED = 256,
 	BIN_BATCH = 32,
+	/* What a bin keeps at most, and how many elements at least. */
+	BIN_BYTES = 4096,
+	BIN_LEAST = 8,
 	/* Larger elements are not kept at hand. */
 	BIN_GRANULES = 256,
 	/* Frees that find their bin taken by others, until they get it. */
@@ -31,7 +34,7 @@ struct percpu_bin {
 	uint32_t clean;
 	uint32_t batch; /* of the next refill */
 	uint32_t misses;
-	uint32_t limit; /* BIN_ELEMENTS or BIN_ZEROED */
+	uint32_t limit; /* bin_limit() or BIN_ZEROED */
 	struct allod_percpu_pool *pool;
 	_Atomic(uint64_t) allocs; /* written by the owner alone */
 	_Atomic(uint64_t) frees;
@@ -63,7 +66,15 @@ static inline struct percpu_bin *bin_of(struct percpu_cache *cache, uint64_t key
 static inline unsigned bits_align_log(uint32_t bits)
 {
 	unsigned log = (unsigned)__builtin_ctz(bits);
-	return log < 4 ? log : 4;
+	return log < 3 ? log : 3;
+}
+
+/* How many elements a bin keeps: fewer of large ones, so that what is at hand stays small. */
+static inline uint32_t bin_limit(uint64_t key)
+{
+	uint32_t bits = (uint32_t)(key >> 4) & 0xfff;
+	uint32_t fit = bits ? BIN_BYTES / (bits << GRANULE_SHIFT) : BIN_ELEMENTS;
+	return fit > BIN_ELEMENTS ? BIN_ELEMENTS : fit < BIN_LEAST ? BIN_LEAST : fit;
 }
 
 void percpu_cache_start(void);
