@@ -29,11 +29,12 @@ const struct region_info regions[REGIONS] = {
 	[REGION_FREE_FAST] = { "free, fast path", "free __libc_free cfree heap_free heap_free_fast",
 		true },
 	[REGION_MALLOC_SLOW] = { "malloc, slow path",
-		"heap_alloc_slow alloc_any heap_alloc_class current_ready slab_create slab_carve "
+		"heap_alloc_slow alloc_any heap_alloc_class current_ready heap_current_replace slab_create slab_carve "
 		"slab_collect remote_collect slab_take_attached slab_drain_pending",
 		false },
 	[REGION_FREE_SLOW] = { "free, slow path",
-		"heap_free_slow heap_free_at_mark slab_relieved remote_push slab_settle", false },
+		"heap_free_slow heap_free_at_mark slab_relieved remote_push remote_push_chain slab_settle",
+		false },
 	[REGION_PURGE] = { "purge",
 		"page_tick tick_round purge_some purge_chunk due_run drop os_decommit os_linux_decommit",
 		false },
@@ -64,7 +65,9 @@ const struct region_info regions[REGIONS] = {
 	[REGION_POOL] = { "heap pool",
 		"enter_pooled heap_pool_take heap_pool_put heap_make watch_exit", false },
 	[REGION_LARGE] = { "large blocks",
-		"large_alloc large_free large_begin large_resize large_resize_in_place", false },
+		"large_alloc large_alloc_room large_free large_give large_begin large_resize "
+		"large_resize_in_place",
+		false },
 	[REGION_JANITOR] = { "janitor's start",
 		"background_poke janitor_start os_task_start os_linux_task_start clone_blocked",
 		false },
