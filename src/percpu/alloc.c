@@ -22,11 +22,6 @@ struct request {
 	bool is_zero;
 };
 
-static inline bool bit_of(_Atomic(uint64_t) *map, uint32_t bit)
-{
-	return a_load_rlx(&map[bit / 64]) >> bit % 64 & 1;
-}
-
 /* An element that is at hand becomes the program's. Orders nothing: the pointer's way does. */
 static inline void element_start(uintptr_t element)
 {
