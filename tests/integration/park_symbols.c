@@ -36,7 +36,9 @@ const struct region_info regions[REGIONS] = {
 		"heap_free_slow heap_free_at_mark slab_relieved remote_push remote_push_chain slab_settle",
 		false },
 	[REGION_PURGE] = { "purge",
-		"page_tick tick_round purge_some purge_chunk due_run drop os_decommit os_linux_decommit",
+		"page_tick tick_round purge_some purge_chunk due_run drop os_decommit os_linux_decommit "
+		"cool os_lazyfree os_linux_lazyfree guard_freed guard_round look warm_lower purge_high "
+		"os_headroom_read",
 		false },
 	[REGION_ADOPT] = { "adoption", "slab_adopt remote_adopt slab_take_available adopt_popped",
 		false },

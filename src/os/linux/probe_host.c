@@ -257,9 +257,9 @@ const struct probe probes_limits[] = {
 	{ "data", "RLIMIT_DATA: with a limit, no pages are moved", "", data_segment },
 	{ "locked-memory", "RLIMIT_MEMLOCK: what mlockall() of the program must stay below", "",
 		locked_memory },
-	{ "cgroup", LATER "limits of a container are respected",
-		LATER "limits of a container are not seen", group_version },
-	{ "cgroup-max", LATER "freed memory that is kept stays below it", "", group_max },
-	{ "cgroup-high", LATER "freed memory that is kept stays below it", "", group_high },
+	{ "cgroup", "free memory that is kept warm stays below half of what the group has left",
+		"only the machine's memory bounds it", group_version },
+	{ "cgroup-max", "a limit that counts for this", "", group_max },
+	{ "cgroup-high", "a limit that counts for this", "", group_high },
 	{ 0 },
 };

@@ -156,8 +156,10 @@ static int process_madvise(struct format *value)
 const struct probe probes_memory[] = {
 	{ "mremap-dontunmap", "a large block grows by moving its pages", "it grows by copying",
 		mremap_dontunmap },
-	{ "madv-free", LATER "idle memory is given up lazily, so that it never causes an OOM kill",
-		LATER "idle memory is given back at once", madv_free },
+	{ "madv-free",
+		"free memory goes cold first, so that it is cheap to have again and never "
+		"the cause of a kill",
+		"it is given back at once where memory is short", madv_free },
 	{ "madv-populate-write", LATER "many pages are made present in one call",
 		LATER "each page takes a fault of its own", madv_populate_write },
 	{ "madv-collapse", LATER "a filled span is made a huge page at once",

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Probes of what is not about mappings: per-CPU operations, pressure, and the background task. */
+#include "group.h"
 #include "linux/linux.h"
 #include "linux/probe.h"
 #include "linux/syscall.h"
@@ -135,19 +136,35 @@ static int psi_system(struct format *value)
 
 static int psi_group(struct format *value)
 {
-	struct os_group_limits limits;
-	char path[sizeof(limits.directory) + 32];
-	struct format f;
+	char path[640];
 
-	os_group_limits_read(&limits);
-	if (limits.version != 2) {
-		format_str(value, "needs memory control by groups of version 2");
+	if (!os_group_stall_path(path, sizeof(path))) {
+		format_str(value, "needs control groups of version 2");
 		return -ENOTSUP;
 	}
-	format_init(&f, path, sizeof(path));
-	format_str(&f, limits.directory);
-	format_str(&f, "/memory.pressure");
 	return pressure(path);
+}
+
+/* What a subscription would listen to; see pressure_source.c. */
+static int pressure_sources(struct format *value)
+{
+	static const char *const names[] = { "manager", "group stalls", "system stalls",
+		"memory.events", "pressure level", "usage" };
+	struct os_pressure p;
+	int ret = os_linux_pressure_open(&p);
+	bool any = false;
+
+	if (ret)
+		return ret;
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (!(p.sources >> i & 1))
+			continue;
+		format_str(value, any ? ", " : "");
+		format_str(value, names[i]);
+		any = true;
+	}
+	os_linux_pressure_close(&p);
+	return any ? 0 : -ENOTSUP;
 }
 
 /* Static because a task that does not end must find it for the process's life. */
@@ -187,10 +204,12 @@ const struct probe probes_system[] = {
 		"the word of set_tid_address() has to show it", kcmp },
 	{ "close-range", "the background task drops its copies of descriptors",
 		"no background task", close_range },
-	{ "psi-system", LATER "memory is given back when the machine runs short",
-		LATER "only time and limits decide", psi_system },
-	{ "psi-cgroup", LATER "memory is given back when the container runs short",
-		LATER "only time and limits decide", psi_group },
+	{ "psi-system", "free memory is given back, and programs are told, when the machine stalls",
+		"age and limits decide alone", psi_system },
+	{ "psi-cgroup", "the same when tasks of the control group stall",
+		"age and limits decide alone", psi_group },
+	{ "pressure-sources", "allod_page_pressure_subscribe() tells when memory runs short",
+		"it fails with EOPNOTSUPP", pressure_sources },
 	{ "membarrier", "memory that an idle thread keeps for itself is used by others",
 		"it stays with that thread until it allocates again or ends",
 		membarrier_expedited },
