@@ -42,8 +42,8 @@ static void count_units(struct block_stats *s)
 
 static void count_slots(struct block_stats *s, struct zone *z)
 {
-	/* [slot.2] acq: the slots' records below are accessible; pairs with frontier_move(). */
-	size_t limit = a_load_acq(&z->frontier);
+	/* The records of all slots are there from the zone's birth on. */
+	size_t limit = a_load_rlx(&z->frontier);
 
 	for (size_t i = 0; i < limit; i++) {
 		const struct slot *slot = &z->table[i];
