@@ -12,7 +12,6 @@ HEAPS = ("allod", "allod-again", "allod-mmap", "glibc", "jemalloc", "mimalloc", 
 NODES = ("allod-batch", "allod", "glibc", "jemalloc", "mimalloc", "tcmalloc")
 SIZES = "4k 16k 64k 256k 1m 4m 16m 64m 256m 1024m"
 PRESSED = ("allod", "allod-again", "glibc", "jemalloc", "mimalloc", "tcmalloc")
-PRESSURE = "pressure {word} 200m 128m 1m 100m %d %s"
 SMALL_PRESSURE = "pressure {word} 200m 128m 4k 100m %d %s"
 RING = "page_ring {word} %s %s 3072m"
 
@@ -73,10 +72,6 @@ CASES = [
          words={"allod": "batch"}, quick="page_batch {word} 1000 20 4k 64k 1m"),
     Case("batch", "nodes-4M", "nodes {word} 4000000", NODES, kind="malloc",
          words={"allod-batch": "batch"}, quick="nodes {word} 1000000"),
-    Case("pressure", "page-now-own", PRESSURE % (0, "own"), PRESSED, quick=PRESSURE % (0, "own")),
-    Case("pressure", "page-now-mmap", PRESSURE % (0, "mmap"), PRESSED),
-    Case("pressure", "page-0.3s-mmap", PRESSURE % (300, "mmap"), PRESSED),
-    Case("pressure", "page-5s-mmap", PRESSURE % (5000, "mmap"), PRESSED),
     Case("pressure", "small-now-mmap", SMALL_PRESSURE % (0, "mmap"), PRESSED, kind="malloc",
          quick=SMALL_PRESSURE % (0, "mmap")),
     Case("pressure", "small-5s-mmap", SMALL_PRESSURE % (5000, "mmap"), PRESSED, kind="malloc"),

@@ -151,7 +151,7 @@ int main(int argc, char **argv)
 	group_remove(group);
 	if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
 		fail("the child failed");
-	report("killed", !WIFEXITED(status), "runs");
+	report("survived", WIFEXITED(status), "runs");
 	report("free", (double)result->freed_ns / 1e3, "us");
 	report("resident", (double)result->resident, "bytes");
 	if (WIFEXITED(status))
