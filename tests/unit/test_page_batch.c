@@ -5,7 +5,9 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "allod/page.h"
 #include "base/options.h"
@@ -392,4 +394,46 @@ TEST_TIMEOUT(random_batches_of_threads, 60)
 	for (unsigned i = 0; i < THREADS; i++)
 		CHECK_EQ(pthread_join(threads[i], NULL), 0);
 	CHECK(page_check());
+}
+
+static _Atomic(unsigned) parked;
+
+static void park(int signal)
+{
+	a_add_rlx(&parked, 1);
+	for (;;)
+		pause();
+}
+
+static void *batches_until_parked(void *arg)
+{
+	for (;;)
+		round_of(arg);
+	return NULL;
+}
+
+/* Threads that are stopped for ever anywhere in a batch stop no other. */
+TEST_TIMEOUT(threads_stopped_in_batches, 60)
+{
+	enum { STOPPED = 24 };
+	static struct world worlds[STOPPED + 1];
+	struct sigaction action = { .sa_handler = park };
+
+	if (TEST_SANITIZED)
+		SKIP("a sanitizer delays signals until a thread waits");
+	start();
+	CHECK_EQ(sigaction(SIGUSR1, &action, NULL), 0);
+	worlds[STOPPED].random = test_seed();
+	for (unsigned i = 0; i < STOPPED; i++) {
+		pthread_t thread;
+		worlds[i].random = test_seed() + i;
+		CHECK_EQ(pthread_create(&thread, NULL, batches_until_parked, &worlds[i]), 0);
+		usleep(2000 + (unsigned)(test_random(&worlds[STOPPED].random) % 5000));
+		CHECK_EQ(pthread_kill(thread, SIGUSR1), 0);
+		while (a_load_rlx(&parked) <= i)
+			usleep(100);
+		for (unsigned round = 0; round < 4; round++)
+			round_of(&worlds[STOPPED]);
+	}
+	free_all(&worlds[STOPPED]);
 }
