@@ -50,9 +50,11 @@ int percpu_meta_start(void)
 	bytes *= 4;
 	os_huge(base, bytes, false);
 	os_name(base, bytes, "allod-percpu");
-	front = (uintptr_t)base + round_up(sizeof(struct percpu_root), page);
+	/* A page without access in front: the root begins a mapping, where `allod stat` finds it. */
+	os_remap_fixed_none(base, page);
+	front = (uintptr_t)base + page + round_up(sizeof(struct percpu_root), page);
 	limit = (uintptr_t)base + bytes;
-	percpu_root = base;
+	percpu_root = (struct percpu_root *)((uintptr_t)base + page);
 	percpu_root->layout = ROOT_LAYOUT;
 	percpu_root->pool_bytes = sizeof(struct allod_percpu_pool);
 	return 0;

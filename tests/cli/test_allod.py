@@ -11,7 +11,7 @@ import sys
 import cli_harness
 from cli_harness import ROOT, Skip, check_width, golden, same
 
-VERBS = ("run", "info", "help", "version")
+VERBS = ("run", "info", "stat", "help", "version")
 
 
 # Help, version and mistakes
@@ -125,6 +125,20 @@ def test_info_text_shows_every_probe(cli):
             assert " ".join(text.split()) in words, "not shown: %r" % text
 
 
+# allod stat
+
+def test_stat_mistakes(cli):
+    for args in (("stat",), ("stat", "x"), ("stat", "0")):
+        same(cli.run(*args), (2, "", "allod stat: one process number is wanted "
+                                     "(see 'allod help stat')\n"))
+    own = os.getpid()
+    same(cli.run("stat", str(own)),
+         (1, "", "allod stat: process %d has no per-CPU pools of this version of allod\n" % own))
+    code, out, err = cli.run("stat", "--json", "999999999")
+    same((code, out), (1, ""))
+    assert err.startswith("allod stat: cannot read process 999999999: "), err
+
+
 # Completions
 
 def test_bash_completion(cli):
@@ -132,7 +146,7 @@ def test_bash_completion(cli):
     driver = ("source %s; t() { COMP_LINE=$1; COMP_POINT=${#1}; COMPREPLY=(); _allod; "
               "echo \"${COMPREPLY[*]}\"; }; for l; do t \"$l\"; done" % made)
     lines = {
-        "allod ": "run info help version --help --version",
+        "allod ": "run info stat help version --help --version",
         "allod r": "run",
         "allod help i": "info",
         "allod info --": "--json --help",

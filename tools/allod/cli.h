@@ -88,3 +88,4 @@ int cli_finish(void);
 int run_main(const struct cli_command *command, int argc, char **argv);
 void run_help_more(void);
 int info_main(const struct cli_command *command, int argc, char **argv);
+int stat_main(const struct cli_command *command, int argc, char **argv);

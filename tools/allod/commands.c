@@ -76,6 +76,10 @@ const struct cli_command cli_commands[] = {
 		run_options, run_help_more, run_main },
 	{ "info", "[OPTION]...", "show what this host offers and what is lost without it", NULL,
 		json_options, NULL, info_main },
+	{ "stat", "[OPTION]... PID", "show the per-CPU pools of a running process",
+		"Needs the permission to trace the process. Pages that it shares with a child\n"
+		"are not counted as resident.\n",
+		json_options, NULL, stat_main },
 	{ "help", "[COMMAND]", "show help about allod or one of its commands", NULL, no_options,
 		NULL, help_main },
 	{ "version", "[OPTION]...", "show the version of allod", NULL, json_options, NULL,
