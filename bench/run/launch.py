@@ -40,17 +40,18 @@ def stop(process):
 
 
 class Runner:
-    """Where the programs are, and how to start them."""
+    """Where the programs are, how to start them, and how long one of them may run."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, limit_s=60):
         self.directory = directory
+        self.limit_s = limit_s
 
     def program(self, name):
         return os.path.join(self.directory, name)
 
     def command(self, subject, options=()):
         """The part of a command line before the program."""
-        command = [self.program("launch"), *options]
+        command = [self.program("launch"), "-l", str(self.limit_s), *options]
         if subject.library:
             command += ["-p", subject.library]
         return command + ["--"]
@@ -69,16 +70,16 @@ class Runner:
         os.close(write_end)
         return process, read_end
 
-    @staticmethod
-    def finish(job):
+    def finish(self, job):
         """The samples of a started workload, one for each time that it ran."""
         process, read_end = job
+        limit_s = max(TIME_LIMIT_S, self.limit_s + 30)
         with os.fdopen(read_end, encoding="ascii") as pipe:
             try:
-                out, err = process.communicate(timeout=TIME_LIMIT_S)
+                out, err = process.communicate(timeout=limit_s)
             except subprocess.TimeoutExpired:
                 stop(process)
-                raise Failed("did not end within %d s" % TIME_LIMIT_S) from None
+                raise Failed("did not end within %d s" % limit_s) from None
             except BaseException:
                 stop(process)
                 raise

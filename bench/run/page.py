@@ -29,6 +29,7 @@ class Page(session.Benchmark):
     quick_help = "short rounds of most cases: at most 2 minutes"
     suites = ("fault", "ring", "realloc", "swap", "batch", "heap-on-page", "pressure", "app")
     quick_rounds = 2
+    limit_s = 400        # the ring takes mmap() half a minute on a quiet machine
     units = {"cycle": "ns", "cycle_wall": "ns", "page": "ns", "call": "ns", "op": "ns",
              "grow": "ns", "grow_wall": "ns", "move": "ns", "swap": "ns",
              "allocate": "ns", "construct": "ns", "release": "ns",

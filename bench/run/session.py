@@ -28,11 +28,12 @@ class Benchmark:
     suites = ()          # the first words of its cases, and of its targets
     rounds = 5
     quick_rounds = 3
+    limit_s = 60         # for one run of a program
     units = {}           # of metrics that figures.UNITS does not know
 
     def __init__(self, args):
         self.args = args
-        self.runner = launch.Runner(os.path.join(BUILD, "bench"))
+        self.runner = launch.Runner(os.path.join(BUILD, "bench"), self.limit_s)
         self.library = os.path.join(BUILD, "liballod-malloc.so")
         self.subjects = self.all_subjects()
         self.figures = figures_module.Figures()
