@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A thread stopped for ever at a chosen instruction of what moves pages: resizing, exchanging,
- * freeing and giving back blocks. The other threads of the process go on, with blocks of the same
+ * A thread stopped for ever at a chosen instruction of allocating, freeing, resizing, exchanging,
+ * giving back and counting blocks. The other threads of the process go on, with blocks of the same
  * kinds, in time; what each of their blocks holds is theirs alone; and what the stopped thread keeps
  * from them is bounded. Or it only pauses, and then what it was at comes out right. A child forked
  * meanwhile goes on as well.
@@ -149,6 +149,66 @@ static void run_giveback(void)
 	(void)slot_giveback(UINT64_MAX, false, SIZE_MAX, &waiting);
 }
 
+static void prepare_nothing(void)
+{
+	subject = NULL;
+}
+
+/* One waits in the cache. */
+static void prepare_waiting(void)
+{
+	block_free(make(8 * KIB, 0, 0));
+	subject = NULL;
+}
+
+static void prepare_large_run(void)
+{
+	prepare(3 * MIB, 0, ALLOD_PAGE_NO_COMMIT);
+}
+
+static void prepare_loose(void)
+{
+	prepare(128 * KIB, 0, ALLOD_PAGE_NODE);
+}
+
+static void run_take_piece(void)
+{
+	(void)make(8 * KIB, 0, 0);
+}
+
+static void run_take_run(void)
+{
+	(void)make(3 * MIB, 0, ALLOD_PAGE_NO_COMMIT);
+}
+
+static void run_take_loose(void)
+{
+	(void)make(128 * KIB, 0, ALLOD_PAGE_NODE);
+}
+
+static void run_commit(void)
+{
+	CHECK_EQ(block_commit(subject, subject_bytes), 0);
+}
+
+static void run_release(void)
+{
+	CHECK_EQ(block_release(subject + 64 * KIB, 64 * KIB), 0);
+}
+
+static void run_trim(void)
+{
+	(void)block_trim();
+	(void)page_trim();
+}
+
+static void run_stats(void)
+{
+	struct block_stats stats;
+
+	block_stats_read(&stats);
+}
+
 static const struct op {
 	const char *name;
 	void (*prepare)(void);
@@ -163,6 +223,17 @@ static const struct op {
 	{ "exchanging", prepare_pair, run_swap },
 	{ "freeing a slot", prepare_slot, run_freeing },
 	{ "giving back", prepare_slot, run_giveback },
+	{ "allocating a piece", prepare_nothing, run_take_piece },
+	{ "allocating a piece that waits", prepare_waiting, run_take_piece },
+	{ "allocating a run", prepare_nothing, run_take_run },
+	{ "allocating a mapping", prepare_nothing, run_take_loose },
+	{ "freeing a piece", prepare_piece, run_freeing },
+	{ "freeing a run", prepare_large_run, run_freeing },
+	{ "freeing a mapping", prepare_loose, run_freeing },
+	{ "making pages present", prepare_run, run_commit },
+	{ "giving pages up", prepare_run, run_release },
+	{ "trimming", prepare_waiting, run_trim },
+	{ "reading statistics", prepare_piece, run_stats },
 };
 
 enum { OPS = sizeof(ops) / sizeof(ops[0]) };
