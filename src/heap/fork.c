@@ -4,8 +4,9 @@
  *
  * Nothing is done before a fork and nothing is waited for. In the child the heaps of the threads
  * that are no more are opened if they were at rest; one that was busy is lost with at most its
- * current slabs and one more, for the others are taken as those of an idle heap (seize.c). A child made without fork() (clone by number) leaves the heaps of others as they are,
- * which is correct as well.
+ * current slabs and one more, for the others are taken as those of an idle heap (seize.c). A child
+ * made without fork() (clone by number) leaves the heaps of others as they are, which is correct as
+ * well.
  */
 #include <pthread.h>
 
