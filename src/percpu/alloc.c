@@ -197,6 +197,15 @@ static uint32_t give_scattered(struct percpu_chunk *chunk, const uintptr_t *elem
 	return n;
 }
 
+/* Small elements, and large ones that are no neighbours, are told to their block together. */
+static bool is_scattered(const struct percpu_chunk *chunk, const uintptr_t *elements)
+{
+	uint32_t start = start_in(chunk, elements[0]);
+	uint32_t end = chunk_end_of(chunk, start) + 1;
+
+	return end - start <= BLOCK_BITS / 16 || end != start_in(chunk, elements[1]);
+}
+
 void percpu_pool_give(struct allod_percpu_pool *pool, const uintptr_t *elements, uint32_t count)
 {
 	(void)pool;
@@ -204,9 +213,7 @@ void percpu_pool_give(struct allod_percpu_pool *pool, const uintptr_t *elements,
 		struct percpu_chunk *chunk = chunk_of(elements[0]);
 		uint32_t n = 0;
 
-		if (count > 2 && start_in(chunk, elements[1]) != NOWHERE &&
-			chunk_end_of(chunk, start_in(chunk, elements[0])) + 1 !=
-				start_in(chunk, elements[1]))
+		if (count > 2 && is_scattered(chunk, elements))
 			n = give_scattered(chunk, elements, count);
 		if (!n)
 			n = give_run(chunk, elements, count);
