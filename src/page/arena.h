@@ -386,6 +386,21 @@ static inline bool guard_is_due(struct arena *a)
 		dirty > a_load_rlx(&a->limit);
 }
 
+/* pressure.c; the tests reach in. */
+
+struct subscriber {
+	_Atomic(uint64_t) state;
+	/* Written in FILLING, const until FREE. */
+	_Atomic(void *) fn;
+	_Atomic(void *) arg;
+	_Atomic(uint32_t) severity;
+	_Atomic(uint32_t) wants_thread;
+};
+
+extern struct subscriber pressure_places[];
+/* The place that this thread is calling, plus one. */
+extern __thread _Atomic(uint32_t) pressure_calling;
+
 /* stall.c */
 
 /* What the janitor saw at its last look; zeroed at first. */

@@ -28,19 +28,9 @@ enum { PHASE_SHIFT = 16, GENERATION_SHIFT = 32, CALLERS_MASK = 0xffff, PLACE_BIT
 /* A subscriber's number: generation and place + 1, in 31 bits. */
 #define GENERATION_MASK ((uint32_t)0x1ffffff)
 
-struct subscriber {
-	_Atomic(uint64_t) state;
-	/* Written in FILLING, const until FREE. */
-	_Atomic(void *) fn;
-	_Atomic(void *) arg;
-	_Atomic(uint32_t) severity;
-	_Atomic(uint32_t) wants_thread;
-};
+struct subscriber pressure_places[PRESSURE_SUBSCRIBERS];
 
-static struct subscriber subscribers[PRESSURE_SUBSCRIBERS];
-
-/* The place that this thread is calling, plus one. */
-static __thread uint32_t calling;
+__thread _Atomic(uint32_t) pressure_calling;
 
 static enum phase phase_of(uint64_t state)
 {
@@ -73,7 +63,7 @@ static int number_of(uint32_t place, uint64_t state)
 int pressure_subscribe(void *fn, void *arg, unsigned severity, bool wants_thread)
 {
 	for (uint32_t i = 0; i < PRESSURE_SUBSCRIBERS; i++) {
-		struct subscriber *s = &subscribers[i];
+		struct subscriber *s = &pressure_places[i];
 		uint64_t state = a_load_rlx(&s->state);
 		/* [page.9] acq: who read the fields has done so; pairs with leave(). */
 		if (phase_of(state) != PHASE_FREE ||
@@ -93,7 +83,7 @@ int pressure_subscribe(void *fn, void *arg, unsigned severity, bool wants_thread
 int pressure_unsubscribe(int number)
 {
 	uint32_t place = (uint32_t)(number - 1) & (PRESSURE_SUBSCRIBERS - 1);
-	struct subscriber *s = &subscribers[place];
+	struct subscriber *s = &pressure_places[place];
 	uint64_t state = a_load_rlx(&s->state);
 	uint64_t new;
 
@@ -107,7 +97,8 @@ int pressure_unsubscribe(int number)
 		new = callers_of(state) ? with_phase(state, PHASE_ENDING) : freed(state);
 		/* [page.9] acqrel: what callers did is done; the next subscriber's fields are later. */
 	} while (!a_cas_weak_acqrel(&s->state, &state, new));
-	if (!callers_of(state) || (callers_of(state) == 1 && calling == place + 1))
+	if (!callers_of(state) ||
+		(callers_of(state) == 1 && a_load_rlx(&pressure_calling) == place + 1))
 		return 0;
 	return -EBUSY;
 }
@@ -117,8 +108,8 @@ unsigned pressure_thread_wanted(void)
 	unsigned n = 0;
 
 	for (uint32_t i = 0; i < PRESSURE_SUBSCRIBERS; i++)
-		n += phase_of(a_load_rlx(&subscribers[i].state)) == PHASE_LIVE &&
-			a_load_rlx(&subscribers[i].wants_thread);
+		n += phase_of(a_load_rlx(&pressure_places[i].state)) == PHASE_LIVE &&
+			a_load_rlx(&pressure_places[i].wants_thread);
 	return n;
 }
 
@@ -152,17 +143,17 @@ static void leave(struct subscriber *s)
 unsigned pressure_deliver(const struct os_pressure_event *event, size_t given_bytes,
 	pressure_call *call)
 {
-	uint32_t before = calling;
+	uint32_t before = a_load_rlx(&pressure_calling);
 	unsigned n = 0;
 
 	for (uint32_t i = 0; i < PRESSURE_SUBSCRIBERS; i++) {
-		struct subscriber *s = &subscribers[i];
+		struct subscriber *s = &pressure_places[i];
 		if (!enter(s))
 			continue;
 		if (event->severity >= a_load_rlx(&s->severity)) {
-			calling = i + 1;
+			a_store_rlx(&pressure_calling, i + 1);
 			call(a_load_rlx(&s->fn), a_load_rlx(&s->arg), event, given_bytes);
-			calling = before;
+			a_store_rlx(&pressure_calling, before);
 			n++;
 		}
 		leave(s);
