@@ -19,8 +19,7 @@ static int run_begin(char *base, size_t granules, size_t room, const struct bloc
 	if (ret)
 		return ret;
 	unit = unit_of(base);
-	if (room != a_load_rlx(&unit->room))
-		a_store_rlx(&unit->room, (uint32_t)room);
+	a_store_rlx(&unit->room, (uint32_t)room);
 	a_store_rlx(&unit->tag, (uint16_t)(want->tag ? tag_number(want->tag) : 0));
 	a_store_rlx(&unit->word,
 		unit_run(UNIT_RUN, granules, want->flags | (room > granules ? KEEPS_ROOM : 0)));
