@@ -71,7 +71,8 @@ int loose_alloc(size_t bytes, const struct block_want *want, char **ret_base)
 	}
 	if (want->flags & ALLOD_PAGE_NODE)
 		(void)os_prefer_node(run.base, room << PAGE_GRANULE_SHIFT, want->node);
-	if (!(want->flags & ALLOD_PAGE_NO_COMMIT))
+	/* As in slots: whether all of a larger one is ever touched nobody knows. */
+	if (!(want->flags & ALLOD_PAGE_NO_COMMIT) && granules <= RUN_MOST_GRANULES)
 		(void)os_populate(run.base, granules << PAGE_GRANULE_SHIFT);
 	*ret_base = run.base;
 	return 0;
