@@ -473,7 +473,9 @@ extern unsigned char allod_percpu_active_[ALLOD_PERCPU_CPUS_MAX];
 
 static inline uintptr_t allod_percpu_at_(uintptr_t element, int cpu, uintptr_t stride)
 {
-	if (!allod_percpu_active_[(unsigned)cpu % ALLOD_PERCPU_CPUS_MAX])
+	/* Acquires: what the flag announces has been written. */
+	if (!__atomic_load_n(&allod_percpu_active_[(unsigned)cpu % ALLOD_PERCPU_CPUS_MAX],
+		    __ATOMIC_ACQUIRE))
 		(void)allod_percpu_mark_active(cpu);
 	return element + (unsigned)cpu * stride;
 }

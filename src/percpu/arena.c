@@ -47,7 +47,7 @@ static uintptr_t map_windows(unsigned areas, size_t window)
 	return 0;
 }
 
-static int map_areas(struct percpu_arena *arena, unsigned areas)
+static int map_areas(struct percpu_arena *arena, unsigned areas, bool may_be_short)
 {
 	const struct os_facts *facts = os_facts();
 	bool is_short = facts->address_limit_bytes != OS_UNLIMITED || facts->overcommit_mode == 2;
@@ -59,7 +59,8 @@ static int map_areas(struct percpu_arena *arena, unsigned areas)
 	arena->base = (uintptr_t)base;
 	if (base)
 		os_huge(base, (size_t)areas * ALLOD_PERCPU_STRIDE, arena->kind & ARENA_HUGE);
-	for (size_t window = window_most; !arena->base && window >= WINDOW_LEAST; window /= 4) {
+	for (size_t window = window_most; !arena->base && may_be_short && window >= WINDOW_LEAST;
+		window /= 4) {
 		arena->window = window;
 		if (window <= facts->address_limit_bytes / 4 / areas)
 			arena->base = map_windows(areas, window);
@@ -120,7 +121,13 @@ static int arena_make(struct percpu_arena *arena, unsigned kind, unsigned cpus)
 	if (os_facts()->address_limit_bytes != OS_UNLIMITED || os_facts()->overcommit_mode == 2)
 		arena->cpus = cpus;
 	areas = arena->cpus + is_file;
-	error = map_areas(arena, areas);
+	error = map_areas(arena, areas, arena->cpus == cpus);
+	if (error && arena->cpus > cpus) {
+		/* A sanitizer's memory, or whatever else cuts the addresses up: without spare ones. */
+		arena->cpus = cpus;
+		areas = arena->cpus + is_file;
+		error = map_areas(arena, areas, true);
+	}
 	if (error)
 		return error;
 	error = is_file ? map_file(arena) : 0;

@@ -123,7 +123,8 @@ static void cache_reset(struct percpu_cache *cache, uint32_t epoch)
 /* One that a thread left, or that a thread of the parent had. */
 static struct percpu_cache *cache_reuse(uint32_t epoch)
 {
-	struct percpu_cache *cache = a_load_rlx(&percpu_root->caches);
+	/* [percpu.5] acq: finds caches whole; pairs with cache_make(). */
+	struct percpu_cache *cache = a_load_acq(&percpu_root->caches);
 
 	for (; cache; cache = cache->next) {
 		uint32_t none = 0;

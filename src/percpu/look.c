@@ -64,20 +64,21 @@ EXPORT const void *allod_percpu_peek(const void ALLOD_PERCPU *element, int cpu)
 		errno = EINVAL;
 		return NULL;
 	}
-	if (!allod_percpu_active_[cpu] && chunk->is_file && chunk->over[bit / 64] >> bit % 64 & 1)
+	if (!allod_percpu_is_active(cpu) && chunk->is_file && chunk->over[bit / 64] >> bit % 64 & 1)
 		return (const void *)(chunk->overlay + ((uintptr_t)bit << GRANULE_SHIFT));
 	return chunk_place(chunk, (unsigned)cpu, bit);
 }
 
 EXPORT int allod_percpu_is_active(int cpu)
 {
-	return cpu >= 0 && cpu < ALLOD_PERCPU_CPUS_MAX && allod_percpu_active_[cpu];
+	return cpu >= 0 && cpu < ALLOD_PERCPU_CPUS_MAX &&
+		a_load_rlx((_Atomic(unsigned char) *)&allod_percpu_active_[cpu]);
 }
 
 EXPORT int allod_percpu_next_active(int cpu)
 {
 	for (cpu = cpu < -1 ? 0 : cpu + 1; cpu < ALLOD_PERCPU_CPUS_MAX; cpu++) {
-		if (allod_percpu_active_[cpu])
+		if (allod_percpu_is_active(cpu))
 			return cpu;
 	}
 	return -1;
@@ -91,8 +92,7 @@ EXPORT int allod_percpu_each(struct allod_percpu_pool *pool,
 	percpu_pool_lock(pool);
 	for (struct percpu_chunk *c = pool->chunks; c && !stop; c = c->next_of_pool) {
 		uint32_t at = 0;
-		while (!stop &&
-			(at = bits_next_set((const uint64_t *)c->live, at, c->bits)) < c->bits) {
+		while (!stop && (at = bits_next_live(c->live, at, c->bits)) < c->bits) {
 			uint32_t end = chunk_end_of(c, at) + 1;
 			stop = fn(arg, (void *)(c->base + ((uintptr_t)at << GRANULE_SHIFT)),
 				(size_t)(end - at) << GRANULE_SHIFT);
@@ -118,7 +118,7 @@ static void chunk_count(const struct percpu_chunk *c, struct allod_percpu_stats 
 		at = end;
 	}
 	at = 0;
-	while ((at = bits_next_set((const uint64_t *)c->live, at, c->bits)) < c->bits) {
+	while ((at = bits_next_live(c->live, at, c->bits)) < c->bits) {
 		uint32_t end = chunk_end_of(c, at) + 1;
 		s->live_bytes += (uint64_t)(end - at) << GRANULE_SHIFT;
 		s->live++;

@@ -18,7 +18,7 @@ static void maps_recover(struct percpu_chunk *chunk)
 
 	for (uint32_t i = 0; i < chunk->bits / 64; i++)
 		chunk->alloc[i] = 0;
-	while ((at = bits_next_set((const uint64_t *)chunk->live, at, chunk->bits)) < chunk->bits) {
+	while ((at = bits_next_live(chunk->live, at, chunk->bits)) < chunk->bits) {
 		uint32_t end = chunk_end_of(chunk, at) + 1;
 		bits_set(chunk->alloc, at, end);
 		at = end;

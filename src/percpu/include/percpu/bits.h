@@ -40,6 +40,17 @@ static inline uint32_t bits_next_set(const uint64_t *map, uint32_t from, uint32_
 	return end;
 }
 
+/* The same of a map whose words others change. */
+static inline uint32_t bits_next_live(_Atomic(uint64_t) *map, uint32_t from, uint32_t end)
+{
+	for (; from < end; from = (from | 63) + 1) {
+		uint64_t value = a_load_rlx(&map[from / 64]) & bits_mask(from, end);
+		if (value)
+			return (from & ~63u) + (uint32_t)__builtin_ctzll(value);
+	}
+	return end;
+}
+
 /* The first clear bit at or behind `from`, or `end`. */
 static inline uint32_t bits_next_clear(const uint64_t *map, uint32_t from, uint32_t end)
 {

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/* Several threads on one pool: elements go from thread to thread, and none is two threads'. */
+#include "allod/percpu.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#include "harness.h"
+#include "percpu/percpu.h"
+
+enum { THREADS = 4, CPUS = 4, SLOTS = 256 };
+
+static struct allod_percpu_pool *pool;
+static _Atomic(uintptr_t) slots[SLOTS];
+static unsigned rounds;
+static uint64_t seed;
+
+/* A stamp in the element that its owner alone knows. */
+static void use(uint64_t *element, int cpu, uint64_t stamp)
+{
+	volatile uint64_t *at = allod_percpu_ptr(element, cpu);
+
+	*at = stamp;
+	for (volatile unsigned i = 0; i < 5; i++)
+		;
+	CHECK_EQ(*at, stamp);
+}
+
+static void *work(void *arg)
+{
+	uint64_t self = (uintptr_t)arg;
+	uint64_t random = seed + self;
+
+	for (unsigned i = 0; i < rounds; i++) {
+		size_t bytes = 8 + test_random(&random) % 200;
+		bool is_zero = test_random(&random) % 2;
+		uint64_t *element = is_zero ? allod_percpu_zalloc(pool, bytes, 8)
+					    : allod_percpu_alloc(pool, bytes, 8);
+		int cpu = (int)(self % CPUS);
+
+		CHECK(element);
+		if (is_zero)
+			CHECK_EQ(*allod_percpu_ptr(element, cpu), 0);
+		use(element, cpu, self << 32 | i);
+		/* The release of one thread's element to another is the exchange's. */
+		uintptr_t old =
+			a_xchg_acqrel(&slots[test_random(&random) % SLOTS], (uintptr_t)element);
+		if (old) {
+			use((uint64_t *)old, cpu, self << 32 | i);
+			allod_percpu_free((void *)old);
+		}
+	}
+	return NULL;
+}
+
+static void run(unsigned flags)
+{
+	struct allod_percpu_options options = ALLOD_PERCPU_OPTIONS_DEFAULT;
+	struct allod_percpu_stats stats = { .size = sizeof(stats) };
+	pthread_t threads[THREADS];
+	unsigned left = 0;
+
+	options.max_cpus = CPUS;
+	options.flags = flags;
+	pool = allod_percpu_pool_create("threads", &options);
+	rounds = test_count(20000, 1000000);
+	seed = test_seed();
+	for (uintptr_t i = 0; i < THREADS; i++)
+		CHECK_EQ(pthread_create(&threads[i], NULL, work, (void *)i), 0);
+	for (unsigned i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	for (unsigned i = 0; i < SLOTS; i++)
+		left += a_load_rlx(&slots[i]) != 0;
+	CHECK_EQ(allod_percpu_pool_stats(pool, &stats), 0);
+	CHECK_EQ(stats.live, left);
+	CHECK_EQ(stats.allocs - stats.frees, left);
+	CHECK_EQ(stats.allocs, (uint64_t)rounds * THREADS);
+	for (unsigned i = 0; i < SLOTS; i++)
+		allod_percpu_free((void *)a_xchg_acqrel(&slots[i], 0));
+	CHECK_EQ(allod_percpu_pool_check(pool), NULL);
+	CHECK_EQ(allod_percpu_pool_destroy(pool), 0);
+}
+
+TEST_TIMEOUT(elements_go_from_thread_to_thread, 60)
+{
+	run(0);
+}
+
+TEST_TIMEOUT(in_a_robust_pool_too, 60)
+{
+	run(ALLOD_PERCPU_ROBUST);
+}
