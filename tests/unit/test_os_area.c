@@ -60,7 +60,7 @@ TEST(many_ranges_are_given_back)
 	}
 }
 
-TEST(a_guard_faults)
+TEST_PLAIN(a_guard_faults)
 {
 	char *p = os_map_lazy(2 * page(), page());
 
