@@ -46,7 +46,6 @@ struct taking {
 	uintptr_t mark;
 	const struct slab *named; /* what the heap's thread may be working on */
 	bool any;                 /* slabs marked, then: taken */
-	bool left;                /* slabs of the heap were left */
 };
 
 static int barrier(const struct heap *self)
@@ -97,25 +96,20 @@ static bool unmark(struct taking *taking, struct slab *slab)
 static bool take(struct taking *taking, struct slab *slab)
 {
 	uintptr_t owner = taking->mark;
-	if (taking->self->is_janitors && page_round_ends()) {
-		taking->left = true;
+	if (taking->self->is_janitors && page_round_ends())
 		return false;
-	}
 	if (slab != taking->named && a_cas_strong_rlx(&slab->owner, &owner, 0)) {
 		taking->any = true;
 		slab->attachment = NULL;
 		slab_open(slab);
-	} else if (owner == (uintptr_t)taking->heap || owner_is_mark(owner, taking->id)) {
-		taking->left = true;
 	}
 	return true;
 }
 
 /* Takes what is marked. */
-static void take_marked(struct taking *taking, uint32_t calls)
+static void take_marked(struct taking *taking)
 {
 	struct heap *heap = taking->heap;
-	const bool quiet = heap_is_at_rest(heap) && a_load_rlx(&heap->slow_calls) == calls;
 	/* [heap.7] acq: sees all that the thread did to its slabs; pairs with heap_mark_at_rest(),
 	 * heap_name() and heap_release(). */
 	taking->named = a_load_acq(&heap->named);
@@ -124,22 +118,18 @@ static void take_marked(struct taking *taking, uint32_t calls)
 	a_store_rlx(&heap->taken, 1);
 	each_attached(taking, take);
 	a_sub_rlx(&heap->takers, 1);
-	/* Only slow calls, which are counted as they begin, put more into the lists. */
-	if (quiet && !taking->left)
-		a_store_rlx(&heap->all_taken_at, calls + 1);
 }
 
-/* Takes what can be taken from the heap, which had made so many slow calls; false: nothing. */
-static bool seize(const struct heap *self, struct heap *heap, uint32_t id, uint32_t calls)
+/* Takes what can be taken from the heap; false: nothing. */
+static bool seize(const struct heap *self, struct heap *heap, uint32_t id)
 {
 	struct taking taking = { .self = self,
 		.heap = heap,
 		.id = id,
 		.mark = owner_mark(id, a_add_rlx(&marks_made, 1)) };
-	if (a_load_rlx(&heap->all_taken_at) != calls + 1)
-		each_attached(&taking, mark);
+	each_attached(&taking, mark);
 	if (taking.any && barrier(self) == 0) {
-		take_marked(&taking, calls);
+		take_marked(&taking);
 	} else if (taking.any) {
 		each_attached(&taking, unmark);
 		return false;
@@ -151,12 +141,12 @@ static bool seize(const struct heap *self, struct heap *heap, uint32_t id, uint3
 	return true;
 }
 
-/* Whether the heap's thread made no slow call since the last look; and how many it made. */
-static bool is_idle(struct heap *heap, uint32_t *ret_calls)
+/* Whether the heap's thread made no slow call since the last look. */
+static bool is_idle(struct heap *heap)
 {
-	*ret_calls = a_load_rlx(&heap->slow_calls);
-	const bool idle = a_load_rlx(&heap->slow_calls_seen) == *ret_calls;
-	a_store_rlx(&heap->slow_calls_seen, *ret_calls);
+	const uint32_t calls = a_load_rlx(&heap->slow_calls);
+	const bool idle = a_load_rlx(&heap->slow_calls_seen) == calls;
+	a_store_rlx(&heap->slow_calls_seen, calls);
 	return idle && a_load_rlx(&heap->active);
 }
 
@@ -172,10 +162,9 @@ bool heap_seize_idle(const struct heap *self)
 	bool any = false;
 	for (uint32_t id = 1; id <= count; id++) {
 		struct heap *heap = heap_at(id);
-		uint32_t calls;
 		if (self->is_janitors && page_round_ends())
 			break;
-		if (heap != self && is_idle(heap, &calls) && seize(self, heap, id, calls))
+		if (heap != self && is_idle(heap) && seize(self, heap, id))
 			any = true;
 	}
 	return any;

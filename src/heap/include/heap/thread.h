@@ -71,8 +71,7 @@ struct heap {
 	_Atomic(uint32_t) takers;     /* seize.c: threads that are taking its slabs; see fork.c */
 	_Atomic(uint32_t) slow_calls; /* own thread writes: how often it came by the slow path */
 	_Atomic(uint32_t) slow_calls_seen; /* seize.c: at the last look */
-	_Atomic(uint32_t) all_taken_at; /* seize.c: slow_calls + 1 when nothing was left to take */
-	struct stack pending;           /* anyone: slabs of this heap with frees to collect */
+	struct stack pending;              /* anyone: slabs of this heap with frees to collect */
 	uint64_t scavenge_due_ns; /* own thread only: when the next round of scavenge.c begins */
 	uint32_t scavenge_at;     /* own thread only: the record where the round goes on; 0: none */
 	uint32_t closings;        /* own thread only: how often heap_close() came by */
