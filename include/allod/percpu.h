@@ -14,7 +14,8 @@
  *    sooner. A processor is *active* from the first allod_percpu_ptr() or operation that names it;
  *    the library writes to the memory of active processors only. A program that computes the place
  *    on a processor by hand may read it, but must call allod_percpu_mark_active() before it stores
- *    to it (builds with assertions notice when it has not);
+ *    to it (builds with assertions notice when it has not, at
+ *    allod_percpu_pool_trim() or _destroy(), by "allod: percpu: store on an inactive processor");
  *  - "index" means the number of a processor, or a concurrency id, as the pool's options say;
  *  - misuse ends the process by SIGABRT with one line on standard error, always:
  *    "allod: percpu: invalid free", a pointer into no pool, or not where an element may begin;

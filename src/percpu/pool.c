@@ -258,6 +258,7 @@ __attribute__((visibility("default"))) size_t allod_percpu_pool_destroy(
 	live = percpu_pool_live(pool);
 	if (pool_has(pool, ALLOD_PERCPU_ROBUST))
 		percpu_pool_check_or_die(pool, live);
+	percpu_pool_check_inactive(pool);
 	registry_remove(pool);
 	a_store_rlx(&pool->serial, 0);
 	while (pool->chunks)

@@ -34,6 +34,7 @@ __attribute__((visibility("default"))) size_t allod_percpu_pool_trim(struct allo
 	percpu_cache_flush(pool);
 	percpu_lock(&percpu_root->lock);
 	percpu_pool_lock(pool);
+	percpu_pool_check_inactive(pool);
 	bytes = percpu_content_shrink(pool);
 	drop_empty(pool);
 	percpu_pool_unlock(pool);

@@ -284,3 +284,17 @@ TEST(a_poisoned_pool_sees_writes_to_freed_elements)
 	CHECK_DEATH(CHECK(!allod_percpu_alloc(pool, 64, 0)), SIGABRT,
 		"allod: percpu: poison overwritten\n");
 }
+
+TEST(a_store_on_an_inactive_processor_is_noticed_in_debug_builds)
+{
+	struct allod_percpu_pool *pool = pool_of(0);
+	uint8_t *element = allod_percpu_zalloc(pool, 64, 0);
+
+	if (!ALLOD_ASSERTIONS)
+		SKIP("built without assertions");
+	*place(element, 2) = 1;
+	CHECK_DEATH(allod_percpu_pool_destroy(pool), SIGABRT,
+		"allod: percpu: store on an inactive processor\n");
+	CHECK_EQ(allod_percpu_mark_active(2), 0);
+	CHECK_EQ(allod_percpu_pool_destroy(pool), 1);
+}

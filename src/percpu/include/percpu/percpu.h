@@ -221,6 +221,8 @@ bool percpu_pool_may_grow(const struct allod_percpu_pool *pool);
 bool percpu_pool_is_frozen(const struct allod_percpu_pool *pool);
 /* NULL, or what is wrong with a pool. */
 const char *percpu_pool_check(struct allod_percpu_pool *pool);
+/* In builds with assertions: ends the process if an inactive processor's memory was stored to. */
+void percpu_pool_check_inactive(struct allod_percpu_pool *pool);
 /* For robust pools at their end. */
 void percpu_pool_check_or_die(struct allod_percpu_pool *pool, uint64_t live);
 
