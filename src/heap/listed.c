@@ -141,10 +141,7 @@ static void collect_more(struct heap *heap, struct slab *slab)
 		return;
 	if (slab->free != BLOCK_END) {
 		/* The shorter way: the remote frees that wait are about a threshold's worth. */
-		struct block *last = list;
-		while (last->next != BLOCK_END)
-			last = last->next;
-		last->next = slab->free;
+		slab_list_last(slab, list)->next = slab->free;
 	}
 	slab->free = list;
 	slab_set_used(slab, slab_used(slab) - count);

@@ -49,6 +49,7 @@ struct look {
 static uint64_t bits_of_list(const struct slab *slab)
 {
 	uint64_t bits = 0;
+	slab_list_last(slab, slab->free);
 	for (const struct block *at = slab->free; at != BLOCK_END; at = at->next)
 		bits |= (uint64_t)1 << slab_index_of(slab, at);
 	return bits;

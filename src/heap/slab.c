@@ -104,14 +104,23 @@ bool slab_collect(struct slab *slab)
 	return count != 0;
 }
 
+struct block *slab_list_last(const struct slab *slab, struct block *list)
+{
+	uint32_t left = slab->capacity;
+	while (list != BLOCK_END && list->next != BLOCK_END) {
+		if (left-- == 0)
+			heap_fatal_double_free();
+		list = list->next;
+	}
+	return list;
+}
+
 void slab_open(struct slab *slab)
 {
 	const unsigned class = a_load_rlx(&slab->class);
 	const uint32_t count = slab->capacity - slab_used(slab);
 	struct block *first = slab->free;
-	struct block *last = first;
-	while (last != BLOCK_END && last->next != BLOCK_END)
-		last = last->next;
+	struct block *last = slab_list_last(slab, first);
 	slab->free = BLOCK_END;
 	a_store_rlx(&slab->owner, 0);
 	slab_settle(slab, remote_open(slab, first, last, count), class, 0);
@@ -128,6 +137,9 @@ void slab_give_back(struct slab *slab)
 void slab_destroy(struct slab *slab)
 {
 	ASSERT(slab_used(slab) == 0);
+	/* A block that was freed twice was counted for one that is in use. (More would take long.) */
+	if (slab_has_holes(slab))
+		slab_list_last(slab, slab->free);
 	a_store_rlx(&slab->owner, 0);
 	slab->free = BLOCK_END;
 	remote_end(slab, SLAB_OWNED);

@@ -117,6 +117,30 @@ TEST(double_free_in_a_large_heap_is_seen_in_time)
 			}
 		},
 		SIGABRT, "allod: corrupted free list\n");
+	/* Or when the list is walked, which has no end then. */
+	CHECK_DEATH(
+		{
+			heap_free(again(blocks[BLOCKS - 1]));
+			heap_trim();
+		},
+		SIGABRT, DOUBLE_FREE);
+}
+
+/* What is counted twice must not let a slab go back that has blocks in use. */
+TEST(double_free_in_a_large_heap_keeps_other_blocks)
+{
+	enum { BLOCKS = 4000, FIRST = 500 };
+	static char *blocks[BLOCKS];
+	for (size_t i = 0; i < BLOCKS; i++)
+		blocks[i] = allocate(4096);
+	/* The first block of a granule, which is a slab of sixteen of this size. */
+	size_t at = FIRST;
+	while ((uintptr_t)blocks[at] % (64 << 10) != 0)
+		at++;
+	for (size_t i = 4; i < 16; i++)
+		heap_free(blocks[at + i]);
+	CHECK_DEATH(for (size_t i = 0; i < 4; i++) heap_free(again(blocks[at + i % 2])), SIGABRT,
+		DOUBLE_FREE);
 }
 
 TEST(double_free_of_a_large_block)

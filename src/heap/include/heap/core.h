@@ -18,6 +18,8 @@ struct slab *slab_create(struct heap *heap, unsigned class);
 bool slab_carve(struct slab *slab);
 /* Takes what others have freed into slab->free, which must be empty; false if that is nothing. */
 bool slab_collect(struct slab *slab);
+/* The last block of a list of the slab; dies if it has no end, since a block was freed twice. */
+struct block *slab_list_last(const struct slab *slab, struct block *list);
 /* Opens a slab whose free list is complete, and does what that asks for. */
 void slab_open(struct slab *slab);
 /* Gives a slab that holds no block back to page. `FREED` is set already. */
