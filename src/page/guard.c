@@ -41,6 +41,12 @@ enum {
 	SLICES = 8,
 };
 
+/*
+ * The thread is giving back: what keepers free meanwhile comes here again, and would go deeper with
+ * each block that they have.
+ */
+static __thread _Atomic(bool) inside;
+
 static uint64_t subtract(uint64_t x, uint64_t y)
 {
 	return x > y ? x - y : 0;
@@ -137,22 +143,29 @@ static void warm_lower(struct arena *a, uint64_t warm, uint64_t most, bool is_ja
 	give_up(a, excess);
 }
 
-/* Brings all that is free and has pages below the program's limit. */
+/* How much more is free and has pages than the program's limit allows. */
+static uint64_t over_limit(struct arena *a)
+{
+	size_t cold = 0;
+	const size_t kept = keepers_warm(&cold);
+
+	return subtract(balance_dirty(a_load_rlx(&a->balance)) + granules_of(kept + cold),
+		a_load_rlx(&a->limit));
+}
+
+/* Brings it below that. */
 static void limit_hold(struct arena *a, bool is_janitor)
 {
-	const uint64_t limit = a_load_rlx(&a->limit);
-	size_t above = 0;
-	uint64_t excess;
-
-	above += keepers_warm(&above);
-	excess = balance_dirty(a_load_rlx(&a->balance)) + granules_of(above);
-	excess = subtract(excess, limit);
+	uint64_t excess = over_limit(a);
 
 	if (!excess)
 		return;
 	excess = drop_some(a, excess, is_janitor);
-	if (excess)
-		excess = subtract(excess, granules_of(keepers_trim(3)));
+	/* Some of what keepers give comes to the arena, with its pages. */
+	if (excess) {
+		(void)keepers_trim(3);
+		excess = drop_some(a, over_limit(a), is_janitor);
+	}
 	give_up(a, excess);
 }
 
@@ -188,16 +201,17 @@ __attribute__((cold, noinline)) void guard_freed(struct arena *a)
 	const uint64_t warm = warm_now(a, &cold);
 
 	/* The janitor may open nothing: it looks at the end of its round. */
-	if (purge_now(a) < a_load_rlx(&a->guard_retry) || page_in_janitor())
+	if (purge_now(a) < a_load_rlx(&a->guard_retry) || page_in_janitor() || a_load_rlx(&inside))
 		return;
+	a_store_rlx(&inside, true);
 	if (a_load_rlx(&a->limit) != GUARD_NO_LIMIT)
 		limit_hold(a, false);
-	if (warm < at)
-		return;
 	/* Others come back when as much has been freed again. */
-	if (a_cas_strong_rlx(&a->guard_at, &at,
-		    warm + greater(a_load_rlx(&a->guard_step), GUARD_LEAST_GRANULES)))
+	if (warm >= at &&
+		a_cas_strong_rlx(&a->guard_at, &at,
+			warm + greater(a_load_rlx(&a->guard_step), GUARD_LEAST_GRANULES)))
 		look(a, NULL, false);
+	a_store_rlx(&inside, false);
 }
 
 void guard_round(struct arena *a, const struct os_headroom_files *files)

@@ -272,6 +272,44 @@ TEST(a_limit_holds_at_each_free)
 	CHECK(page_check());
 }
 
+/* A layer above that gives one thing after the other, each of which asks for more at once. */
+static char *held[64];
+static size_t n_held;
+static unsigned depth;
+static unsigned deepest;
+
+static size_t held_warm(size_t *ret_cold)
+{
+	(void)ret_cold;
+	return n_held * MIB;
+}
+
+static size_t held_trim(unsigned severity)
+{
+	const size_t before = n_held;
+
+	(void)severity;
+	deepest = ++depth > deepest ? depth : deepest;
+	while (n_held)
+		page_free(held[--n_held], 16);
+	depth--;
+	return before * MIB;
+}
+
+TEST(what_keepers_free_goes_no_deeper)
+{
+	static const struct page_keeper keeper = { .warm = held_warm, .trim = held_trim };
+
+	start(OPTION_BACKGROUND_OFF);
+	take(held, 64);
+	n_held = 64;
+	page_keeper_add(&keeper);
+	CHECK_EQ(page_limit_set(MIB), 0);
+	CHECK_EQ(n_held, 0);
+	CHECK(stats().dirty_bytes <= MIB);
+	CHECK(deepest <= 2);
+}
+
 TEST(the_option_sets_the_limit)
 {
 	char *pieces[64];
