@@ -177,8 +177,9 @@ static void chunk_back(struct arena *a, size_t chunk)
 			a_add_rlx(&a->huge_chunks, 1);
 			if (a_cas_strong_rlx(&a->chunks[chunk], &expected, HUGE_BACKED))
 				return;
-			/* Its pages have gone meanwhile. */
+			/* Its pages have gone meanwhile; what it is now was counted by who made it so. */
 			a_sub_rlx(&a->huge_chunks, 1);
+			expected = HUGE_REUSES;
 		}
 		(void)os_huge(base, CHUNK_BYTES, false);
 	}
