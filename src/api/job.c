@@ -153,6 +153,9 @@ static bool queue_run(void)
 		stack_push(&nodes_free, index, node_link);
 		if (mine)
 			job_run(job);
+		/* It forked, and this is the child: the rest of the chain is the parent's. */
+		if (mine && os_pid() != process)
+			break;
 		index = next;
 	}
 	return any;

@@ -237,6 +237,57 @@ TEST_TIMEOUT(fork_with_jobs_under_way, 60)
 	CHECK(op.block != NULL);
 }
 
+/* A callback forks while the worker has more in its hands: the child's own jobs are all done. */
+enum { CHILD_JOBS = 8, CHILD_STATUS = 7 };
+
+static _Atomic(unsigned) done_in_child;
+static _Atomic(int) status_of_child = -1;
+
+static void count_in_child(struct allod_page_job *job)
+{
+	(void)job;
+	if (a_add_rlx(&done_in_child, 1) + 1 == CHILD_JOBS)
+		_exit(CHILD_STATUS);
+}
+
+static void fork_in_worker(struct allod_page_job *job)
+{
+	static struct allod_page_job jobs[CHILD_JOBS];
+	const pid_t child = fork();
+	int status;
+
+	(void)job;
+	for (unsigned i = 0; child == 0 && i < CHILD_JOBS; i++) {
+		jobs[i].done = count_in_child;
+		CHECK_EQ(allod_page_submit(&jobs[i]), 0);
+	}
+	if (child == 0)
+		return;
+	CHECK_EQ(waitpid(child, &status, 0), child);
+	a_store_rlx(&status_of_child, status);
+}
+
+TEST_TIMEOUT(a_callback_forks, 60)
+{
+	struct allod_page_job holding = { .done = hold_worker };
+	struct allod_page_job forking = { .done = fork_in_worker };
+	struct allod_page_job more[4] = { 0 };
+
+	if (TEST_SANITIZED)
+		SKIP("a sanitizer's child of a process with threads may not make one");
+	a_store_rlx(&hold, true);
+	CHECK_EQ(allod_page_submit(&holding), 0);
+	wait_for_calls(1);
+	CHECK_EQ(allod_page_submit(&forking), 0);
+	for (unsigned i = 0; i < 4; i++)
+		CHECK_EQ(allod_page_submit(&more[i]), 0);
+	a_store_rlx(&hold, false);
+	for (unsigned i = 0; i < 4; i++)
+		CHECK_EQ(allod_page_wait(&more[i], 50 * SECOND_NS), 0);
+	const int status = a_load_rlx(&status_of_child);
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == CHILD_STATUS);
+}
+
 /* Children while threads submit without pause; each child submits too. */
 static void *submit_until_held(void *arg)
 {
