@@ -9,7 +9,8 @@
 
 #define LARGE_BYTES ((size_t)300000)
 #define MOVED_BYTES ((size_t)5 << 20) /* from 4 MiB on pages are always moved, never copied */
-#define GROWN_BYTES ((size_t)48 << 20)
+/* More than a step of growth leaves free, which is 256 MiB at most. */
+#define GROWN_BYTES ((size_t)320 << 20)
 #define GRANULE_BYTES ((size_t)64 << 10)
 #define DIRTY_BYTES ((size_t)12 << 20) /* from 8 MiB on the janitor is started */
 
