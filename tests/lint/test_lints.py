@@ -12,7 +12,7 @@ import trees
 
 SOURCE = os.path.abspath(sys.argv[1])
 LINTS = os.path.join(SOURCE, "scripts/lint")
-LAYERS = ["base", "os", "page", "heap"]
+LAYERS = ["base", "os", "page", "heap", "block", "percpu"]
 LIBRARY_LINTS = ["exports", "needed", "overrides", "tls"]
 
 

@@ -14,6 +14,8 @@ GOOD = {
     "src/os/os.c": SPDX
         + "int base_zero(void);\nint os_zero(void);\nint os_zero(void)\n{\n\treturn base_zero();\n}\n",
     "src/page/page.c": SPDX + "int page_zero(void);\nint page_zero(void)\n{\n\treturn 0;\n}\n",
+    "src/block/block.c": SPDX + "int block_zero(void);\nint block_zero(void)\n{\n\treturn 0;\n}\n",
+    "src/percpu/percpu.c": SPDX + "int percpu_zero(void);\nint percpu_zero(void)\n{\n\treturn 0;\n}\n",
     "src/heap/heap.c": SPDX
         + "int heap_zero(int *p);\nint heap_zero(int *p)\n{\n"
         + "\t/* [heap.1] acq: sees the link; pairs with heap_one() */\n"
