@@ -99,8 +99,11 @@ static int try_atomic(struct allod_percpu_ring *ring, size_t capacity, size_t by
 static void *fill_place(struct allod_percpu_ring *ring, size_t capacity, const struct place *place)
 {
 	if (place->filler_bytes) {
-		/* Nothing but the word, so no order. */
-		a_store_rlx(word_at(ring, capacity, place->head),
+		/*
+		 * [rseq.7] rel: nothing but the word itself, which is before what is written there
+		 * after the reader has given the room back; pairs with consume()
+		 */
+		a_store_rel(word_at(ring, capacity, place->head),
 			RECORD_COMMITTED | RECORD_NOTHING | (place->filler_bytes - WORD_BYTES));
 	}
 	return (char *)word_at(ring, capacity, place->head + place->filler_bytes) + WORD_BYTES;

@@ -98,14 +98,14 @@ TEST_TIMEOUT(every_call_may_fail_once, 60)
 	}
 }
 
-TEST(short_addresses_leave_a_window)
+TEST_PLAIN(short_addresses_leave_a_window)
 {
 	mock_facts()->address_limit_bytes = (uint64_t)64 << 30;
 	CHECK(use(0, ALLOD_PERCPU_CONTENT_AUTO, 0));
 	CHECK(percpu_root->arenas[0].window < ALLOD_PERCPU_STRIDE);
 }
 
-TEST(strict_overcommit_leaves_a_window)
+TEST_PLAIN(strict_overcommit_leaves_a_window)
 {
 	mock_facts()->overcommit_mode = 2;
 	CHECK(use(0, ALLOD_PERCPU_CONTENT_AUTO, 0));
