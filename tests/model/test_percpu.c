@@ -164,7 +164,14 @@ TEST_TIMEOUT(rings_under_every_interleaving, 60)
 
 TEST_TIMEOUT(orders_of_rings_are_needed, 60)
 {
-	suite_weaken(&rings, "percpu/ring.c", NULL);
+	static const char *const exempt[] = {
+		/* It orders the filler's word before plain writes there by who reserves the room
+		 * next: no scenario goes so far round. ThreadSanitizer saw it in test_percpu_ops. */
+		"fill_place:a_store_rel>rlx",
+		NULL,
+	};
+
+	suite_weaken(&rings, "percpu/ring.c", exempt);
 }
 
 /* Counters. */
