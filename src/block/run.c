@@ -112,9 +112,14 @@ bool run_free(struct unit *unit, uint64_t word, char *p)
 	return true;
 }
 
+/* The block is of this size now; if it was freed meanwhile, or resized, the program is wrong. */
 static void word_set(struct unit *unit, uint64_t word, size_t granules)
 {
-	a_store_rlx(&unit->word, unit_run(UNIT_RUN, granules, unit_run_flags(word)));
+	uint64_t seen = word;
+
+	if (!a_cas_strong_rlx(&unit->word, &seen,
+		    unit_run(UNIT_RUN, granules, unit_run_flags(word))))
+		block_fatal(unit_address(unit));
 }
 
 /* Takes granules behind the run's own; *ret_zeroed: they read as zero. */
