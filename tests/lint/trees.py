@@ -60,7 +60,11 @@ BAD = {
     "layering": [{"src/base/base.c": SPDX + "int os_zero(void);\nint base_zero(void)\n{\n"
                   "\treturn os_zero();\n}\n"},
                  {"src/heap/heap.c": SPDX + "int puts(const char *);\nint heap_zero(void)\n{\n"
-                  "\treturn puts(\"\");\n}\n"}],
+                  "\treturn puts(\"\");\n}\n"},
+                 {"src/block/block.c": SPDX + "int heap_zero(int *p);\nint block_zero(void)\n{\n"
+                  "\treturn heap_zero(0);\n}\n"},
+                 {"src/percpu/percpu.c": SPDX + "int page_zero(void);\nint percpu_zero(void)\n{\n"
+                  "\treturn page_zero();\n}\n"}],
     "scripts": [{"dev": "#!/bin/sh\n# SPDX-License-Identifier: MIT\nif true; then\n"},
                 {"dev": "#!/bin/sh\ntrue\n"},
                 {"x.py": "# SPDX-License-Identifier: MIT\ndef f(:\n"}],
