@@ -54,6 +54,9 @@ static int activate(unsigned cpu)
 	struct allod_percpu_pool *pool = a_load_rlx(&percpu_root->pools);
 	int error = 0;
 
+	/* A child whose parent was in here: entered already, and perhaps half written. */
+	if (count && percpu_root->active[count - 1] == cpu)
+		count--;
 	percpu_root->active[count] = (uint16_t)cpu;
 	/* [percpu.7] rel: the index is in its place; pairs with percpu_cpu_walk_next(). From here on new
 	 * contents are written for this processor too; those there are follow. */

@@ -284,7 +284,8 @@ static void overlay_put(struct percpu_chunk *chunk, uint32_t start, uint32_t bit
 	uint32_t row;
 
 	part_write((uint8_t *)chunk->overlay + ((size_t)start << GRANULE_SHIFT), content, 0, bytes);
-	chunk->over[start / 64] |= 1ull << start % 64;
+	/* A peek at a neighbour reads the word without the lock. */
+	a_or_rlx(&chunk->over[start / 64], 1ull << start % 64);
 	chunk->pool->has_overlays = true;
 	while (percpu_cpu_walk_next(&walk, chunk->pool, &cpu, &row)) {
 		uint64_t *known = known_row(chunk, row);
@@ -454,7 +455,7 @@ int percpu_content_activate(struct percpu_chunk *chunk, unsigned cpu)
 
 	if (!chunk->is_file || cpu >= chunk->pool->cpus)
 		return 0;
-	while ((at = bits_next_set(chunk->over, at, chunk->bits)) < chunk->bits) {
+	while ((at = bits_next_live(chunk->over, at, chunk->bits)) < chunk->bits) {
 		uint32_t end = chunk_end_of(chunk, at) + 1;
 		memcpy(chunk_place(chunk, cpu, at),
 			(uint8_t *)chunk->overlay + ((size_t)at << GRANULE_SHIFT),

@@ -305,7 +305,7 @@ void percpu_content_freed(struct percpu_chunk *chunk, uint32_t start)
 	uint32_t block = start / BLOCK_BITS;
 	struct percpu_class *class;
 
-	chunk->over[start / 64] &= ~(1ull << start % 64);
+	a_and_rlx(&chunk->over[start / 64], ~(1ull << start % 64));
 	if (!chunk->tag[block] || chunk->tag[block] == TAG_ONCE)
 		return;
 	class = &chunk->pool->classes[chunk->tag[block] - 1];

@@ -64,15 +64,18 @@ EXPORT const void *allod_percpu_peek(const void ALLOD_PERCPU *element, int cpu)
 		errno = EINVAL;
 		return NULL;
 	}
-	if (!allod_percpu_is_active(cpu) && chunk->is_file && chunk->over[bit / 64] >> bit % 64 & 1)
+	if (!allod_percpu_is_active(cpu) && chunk->is_file &&
+		a_load_rlx(&chunk->over[bit / 64]) >> bit % 64 & 1)
 		return (const void *)(chunk->overlay + ((uintptr_t)bit << GRANULE_SHIFT));
 	return chunk_place(chunk, (unsigned)cpu, bit);
 }
 
 EXPORT int allod_percpu_is_active(int cpu)
 {
+	/* [percpu.8] acq: who reads the processor's memory because of this finds what was written
+	 * for it; pairs with allod_percpu_mark_active(). */
 	return cpu >= 0 && cpu < ALLOD_PERCPU_CPUS_MAX &&
-		a_load_rlx((_Atomic(unsigned char) *)&allod_percpu_active_[cpu]);
+		a_load_acq((_Atomic(unsigned char) *)&allod_percpu_active_[cpu]);
 }
 
 EXPORT int allod_percpu_next_active(int cpu)

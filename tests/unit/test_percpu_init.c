@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "harness.h"
 #include "os/area.h"
@@ -104,6 +105,41 @@ TEST(different_contents_are_right_also_where_a_processor_comes_late)
 	CHECK(stats.touched_bytes <= 16 * 4096);
 	CHECK_EQ(allod_percpu_pool_check(pool), NULL);
 	CHECK_EQ(allod_percpu_pool_destroy(pool), 3000);
+}
+
+static void *activate_all(void *arg)
+{
+	for (int cpu = 0; cpu < CPUS; cpu++) {
+		usleep(1000);
+		CHECK_EQ(allod_percpu_mark_active(cpu), 0);
+	}
+	return arg;
+}
+
+/* The thread sanitizer sees a peek that does not wait for what the activation writes. */
+TEST(a_peek_while_a_processor_becomes_active_finds_the_content)
+{
+	struct allod_percpu_pool *pool = pool_of(ALLOD_PERCPU_CONTENT_AUTO, 0);
+	enum { COUNT = 200 };
+	uint64_t *elements[COUNT];
+	pthread_t thread;
+	bool was_active;
+
+	for (uint64_t i = 0; i < COUNT; i++) {
+		uint64_t value = i * 7 + 1;
+		elements[i] = allod_percpu_alloc_init(pool, 8, 0, &value, sizeof(value));
+	}
+	CHECK_EQ(pthread_create(&thread, NULL, activate_all, NULL), 0);
+	for (int cpu = 0; cpu < CPUS; cpu++) {
+		do {
+			was_active = allod_percpu_is_active(cpu);
+			for (uint64_t i = 0; i < COUNT; i++)
+				CHECK_EQ(*(const uint64_t *)allod_percpu_peek(elements[i], cpu),
+					i * 7 + 1);
+		} while (!was_active);
+	}
+	CHECK_EQ(pthread_join(thread, NULL), 0);
+	CHECK_EQ(allod_percpu_pool_destroy(pool), COUNT);
 }
 
 /* Elements come and go with contents of few kinds and many, on all processors. */

@@ -93,10 +93,10 @@ struct percpu_chunk {
 	uint32_t skip_align;
 	uint64_t *alloc; /* a bit for each granule that is not free */
 	struct percpu_hint *block;
-	uint64_t *known;  /* row for each active index, bit for each block: has memory */
-	uint64_t *over;   /* bit where an element begins that the overlay has content of */
-	uint16_t *tag;    /* for each block, the class of contents it was filled for */
-	uint64_t overlay; /* address of the overlay, 0: none */
+	uint64_t *known;         /* row for each active index, bit for each block: has memory */
+	_Atomic(uint64_t) *over; /* bit where an element begins that the overlay has content of */
+	uint16_t *tag;           /* for each block, the class of contents it was filled for */
+	uint64_t overlay;        /* address of the overlay, 0: none */
 	struct percpu_chunk *next;
 	struct percpu_chunk *prev;
 	struct percpu_chunk *next_of_pool;
