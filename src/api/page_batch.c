@@ -12,6 +12,11 @@
 /* What blocks may want that are allocated together. */
 #define TOGETHER_FLAGS (ALLOD_PAGE_ZEROED | ALLOD_PAGE_NO_COMMIT | ALLOD_PAGE_CONSTANT_TIME)
 
+/* The verbs whose operations are carried out together. */
+#define TOGETHER_VERBS                                                                       \
+	(1u << ALLOD_PAGE_OP_ALLOC | 1u << ALLOD_PAGE_OP_FREE | 1u << ALLOD_PAGE_OP_COMMIT | \
+		1u << ALLOD_PAGE_OP_RELEASE)
+
 /* A call that returns a pointer, as one that returns an error. */
 static int stored(void **ret_block, void *block)
 {
@@ -74,8 +79,7 @@ static void range_ops(struct allod_page_op *ops, size_t count, enum allod_page_v
 		if (ops[i].verb == verb)
 			ranges[n++] = (struct block_range){ ops[i].block, ops[i].bytes, 0 };
 	}
-	if (n != 0)
-		many(ranges, n);
+	many(ranges, n);
 	n = 0;
 	for (size_t i = 0; i < count; i++) {
 		if (ops[i].verb == verb)
@@ -124,18 +128,33 @@ static void alloc_ops(struct allod_page_op *ops, size_t count)
 		}
 		alike[n++] = &ops[i];
 	}
-	if (n != 0)
-		alloc_alike(alike, n);
+	alloc_alike(alike, n);
+}
+
+/* A bit for each verb that occurs; the highest for what is none. */
+static unsigned verbs_of(const struct allod_page_op *ops, size_t count)
+{
+	unsigned verbs = 0;
+
+	for (size_t i = 0; i < count; i++)
+		verbs |= 1u << ((unsigned)ops[i].verb < 31 ? (unsigned)ops[i].verb : 31);
+	return verbs;
 }
 
 static void window_run(struct allod_page_op *ops, size_t count)
 {
-	free_ops(ops, count);
-	for (size_t i = 0; i < count; i++)
+	const unsigned verbs = verbs_of(ops, count);
+
+	if (verbs & 1u << ALLOD_PAGE_OP_FREE)
+		free_ops(ops, count);
+	for (size_t i = 0; i < count && verbs & ~TOGETHER_VERBS; i++)
 		op_run(&ops[i]);
-	range_ops(ops, count, ALLOD_PAGE_OP_RELEASE, block_release_many);
-	range_ops(ops, count, ALLOD_PAGE_OP_COMMIT, block_commit_many);
-	alloc_ops(ops, count);
+	if (verbs & 1u << ALLOD_PAGE_OP_RELEASE)
+		range_ops(ops, count, ALLOD_PAGE_OP_RELEASE, block_release_many);
+	if (verbs & 1u << ALLOD_PAGE_OP_COMMIT)
+		range_ops(ops, count, ALLOD_PAGE_OP_COMMIT, block_commit_many);
+	if (verbs & 1u << ALLOD_PAGE_OP_ALLOC)
+		alloc_ops(ops, count);
 }
 
 FACE_EXPORT size_t allod_page_batch(struct allod_page_op *ops, size_t count)

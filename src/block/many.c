@@ -8,8 +8,12 @@
 
 #include <errno.h>
 
-/* 2 MiB: more in a row would go past holes that are large enough for many. */
-#define RUNS_MOST_GRANULES ((size_t)32)
+enum {
+	/* 2 MiB: more in a row would go past holes that are large enough for many. */
+	RUNS_MOST_GRANULES = 32,
+	/* 32 MiB, of memory that has its pages: so nothing is taken that a hole would have spared. */
+	RUNS_WARM_GRANULES = 512,
+};
 
 /* Makes runs of equal size of one; without names, and without room. */
 static void runs_begin(const struct page_run *run, size_t granules, size_t n, unsigned flags,
@@ -25,19 +29,41 @@ static void runs_begin(const struct page_run *run, size_t granules, size_t n, un
 	}
 }
 
-/* Up to 2 MiB of runs, at least two; 0: not in this way. */
+/* At most so many runs at once; 0: not two. */
+static size_t runs_in(size_t most, size_t granules, size_t count)
+{
+	const size_t n = most / granules < count ? most / granules : count;
+
+	return n < 2 ? 0 : n;
+}
+
+/* Finds room for some runs side by side, at least two; how many, or 0: not in this way. */
+static size_t runs_find(size_t granules, size_t count, unsigned flags, struct page_run *ret_run)
+{
+	size_t n = runs_in(RUNS_WARM_GRANULES, granules, count);
+	int ret;
+
+	n = n ? page_alloc_warm(granules, n, ret_run) : 0;
+	if (n)
+		return n;
+	n = runs_in(RUNS_MOST_GRANULES, granules, count);
+	if (!n)
+		return 0;
+	ret = flags & ALLOD_PAGE_CONSTANT_TIME ? page_alloc_ready(n * granules, 0, ret_run)
+					       : page_alloc(n * granules, 0, ret_run);
+	return ret ? 0 : n;
+}
+
+/* Up to 32 MiB of runs, at least two; 0: not in this way. */
 static size_t runs_alloc(size_t granules, size_t count, unsigned flags, void **ret_blocks)
 {
 	const bool may_call = !(flags & ALLOD_PAGE_CONSTANT_TIME);
-	size_t n = RUNS_MOST_GRANULES / granules;
 	struct page_run run;
 	struct unit *unit;
-	size_t all;
+	const size_t n = runs_find(granules, count, flags, &run);
+	const size_t all = n * granules;
 
-	if (n > count)
-		n = count;
-	all = n * granules;
-	if (n < 2 || (may_call ? page_alloc(all, 0, &run) : page_alloc_ready(all, 0, &run)))
+	if (!n)
 		return 0;
 	if (!page_in_arena(run.base) ||
 		unit_need(run.base + ((all - 1) << PAGE_GRANULE_SHIFT), may_call, &unit)) {
@@ -60,9 +86,7 @@ size_t block_alloc_many(size_t bytes, unsigned flags, size_t count, void **ret_b
 	if (rounded / page_bytes() <= piece_most())
 		return piece_alloc_many(rounded / page_bytes(), flags, count, ret_blocks);
 	do {
-		n = granules_for(rounded) > RUNS_MOST_GRANULES
-			? 0
-			: runs_alloc(granules_for(rounded), count - done, flags, ret_blocks + done);
+		n = runs_alloc(granules_for(rounded), count - done, flags, ret_blocks + done);
 		done += n;
 	} while (n && done < count);
 	return done;

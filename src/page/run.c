@@ -12,6 +12,12 @@
 
 #include <errno.h>
 
+enum {
+	/* A search for warm memory looks at so many places, each within 256 MiB of the one before. */
+	WARM_LOOKS = 64,
+	WARM_REACH = 4096,
+};
+
 /* Alignments beyond go by a mapping of their own: in the arena they would leave large holes. */
 #define RUN_ALIGN_MOST_BYTES ((size_t)64 << 20)
 
@@ -223,6 +229,48 @@ int page_alloc_ready(size_t granules, size_t align_bytes, struct page_run *ret_r
 	if (pos == BITMAP_NONE)
 		return -EAGAIN;
 	begin(a, pos, granules, ret_run);
+	return 0;
+}
+
+/* The granules at pos of which none is dirty: `most` at most. */
+static size_t clean_at(const struct arena *a, size_t pos, size_t most)
+{
+	size_t i = 0;
+
+	while (i < most && !(stamp_get(a, pos + i) & STAMP_EPOCH))
+		i++;
+	return i;
+}
+
+size_t page_alloc_warm(size_t granules, size_t count, struct page_run *ret_run)
+{
+	struct arena *a = arena_get();
+	_Atomic(uint32_t) *hint = a ? &a->hints[hint_class(granules)] : NULL;
+	const size_t end = a ? arena_frontier(a) : 0;
+	size_t from = a ? a_load_rlx(hint) : 0;
+	bool passed = false;
+
+	/* What is seen of granules that nobody holds is a hint: begin() looks again. */
+	for (unsigned i = 0; i < WARM_LOOKS && from < end; i++) {
+		const size_t limit = min_size(end, from + WARM_REACH);
+		size_t run = 0;
+		const size_t pos = bitmap_next_free(&a->map, from, limit, &run);
+		if (pos == BITMAP_NONE) {
+			from = limit;
+			continue;
+		}
+		const size_t dirty = stamps_dirty(a, pos, min_size(run, granules * count));
+		const size_t n = dirty / granules;
+		if (n > 1 && bitmap_take_at(&a->map, pos, n * granules)) {
+			if (!passed)
+				a_store_rlx(hint, (uint32_t)(pos + n * granules));
+			begin(a, pos, n * granules, ret_run);
+			return n;
+		}
+		passed |= run >= granules;
+		from = pos + dirty;
+		from += clean_at(a, from, pos + run - from);
+	}
 	return 0;
 }
 

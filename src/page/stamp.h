@@ -62,6 +62,24 @@ static inline void stamps_count(const struct arena *a, size_t pos, size_t n, siz
 	*ret_cold = cold;
 }
 
+/* How many granules from pos on, of n, are dirty, at a moment: anybody may hold them. */
+static inline size_t stamps_dirty(const struct arena *a, size_t pos, size_t n)
+{
+	const size_t end = pos + n;
+	size_t at = pos;
+
+	while (at < end && stamp_get(a, at) & STAMP_EPOCH) {
+		at++;
+		/* An epoch and 0x7fff reach a lane's highest bit, but for an epoch of 0. */
+		while (at % STAMPS_EACH == 0 && end - at >= STAMPS_EACH &&
+			(((a_load_rlx(stamps_at(a, at)) & STAMP_ONES * STAMP_EPOCH) +
+				 STAMP_ONES * 0x7fff) &
+				STAMP_ONES << 15) == STAMP_ONES << 15)
+			at += STAMPS_EACH;
+	}
+	return at - pos;
+}
+
 static inline void stamps_set(struct arena *a, size_t pos, size_t n, uint16_t stamp)
 {
 	size_t end = pos + n;

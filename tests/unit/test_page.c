@@ -181,6 +181,35 @@ TEST(freed_runs_are_reused_without_system_calls)
 	CHECK(page_check());
 }
 
+/* Warm memory is handed out in one piece, whatever clean memory lies before and behind it. */
+TEST(warm_runs)
+{
+	struct page_run clean = take(20, 0);
+	struct page_run warm = take(100, 0);
+	struct page_run hole = take(4, 0);
+	struct page_run run = { 0 };
+	struct page_run wall = take(1, 0);
+
+	CHECK_EQ(page_alloc_warm(4, 8, &run), 0);
+	page_free_clean(clean.base, 20);
+	CHECK_EQ(page_alloc_warm(4, 8, &run), 0);
+	page_free(warm.base, 100);
+	page_free(hole.base, 4);
+	const size_t calls = os_calls();
+	CHECK_EQ(page_alloc_warm(4, 8, &run), 8);
+	CHECK_EQ(run.base, warm.base);
+	CHECK(run.granules == 32 && run.fresh == 0 && !run.zeroed);
+	/* As many as there is room for. */
+	CHECK_EQ(page_alloc_warm(10, 50, &run), 7);
+	CHECK_EQ(run.base, warm.base + (32 << PAGE_GRANULE_SHIFT));
+	CHECK_EQ(page_alloc_warm(1, 2, &run), 2);
+	CHECK_EQ(page_alloc_warm(1, 2, &run), 0);
+	CHECK_EQ(os_calls(), calls);
+	CHECK_EQ(take(20, 0).base, clean.base);
+	(void)wall;
+	CHECK(page_check());
+}
+
 TEST(what_is_in_use_stays_dense)
 {
 	struct page_run first = take(4, 0);

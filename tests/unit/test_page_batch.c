@@ -256,6 +256,33 @@ TEST(neighbours_take_one_call)
 	allod_page_free(p);
 }
 
+/* A batch is served from what blocks of other sizes left, before memory without pages. */
+TEST(warm_memory_first)
+{
+	static struct allod_page_op small[512];
+	static struct allod_page_op large[32];
+
+	start();
+	for (size_t i = 0; i < 512; i++)
+		small[i] = op_alloc(64 * KIB);
+	CHECK_EQ(allod_page_batch(small, 512), 512);
+	for (size_t i = 0; i < 512; i++)
+		small[i].verb = ALLOD_PAGE_OP_FREE;
+	CHECK_EQ(allod_page_batch(small, 512), 512);
+	const unsigned populated = mock_count(OS_CALL_POPULATE);
+	CHECK(populated > 0);
+	for (size_t round = 0; round < 3; round++) {
+		for (size_t i = 0; i < 32; i++)
+			large[i] = op_alloc(1 * MIB);
+		CHECK_EQ(allod_page_batch(large, 32), 32);
+		for (size_t i = 0; i < 32; i++)
+			large[i].verb = ALLOD_PAGE_OP_FREE;
+		CHECK_EQ(allod_page_batch(large, 32), 32);
+	}
+	CHECK_EQ(mock_count(OS_CALL_POPULATE), populated);
+	CHECK(page_check());
+}
+
 /* Random batches against what is held: each page of a block bears the block's number. */
 struct held {
 	char *p;

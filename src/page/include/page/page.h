@@ -99,7 +99,14 @@ int page_alloc(size_t granules, size_t align_bytes, struct page_run *ret_run);
  */
 int page_alloc_ready(size_t granules, size_t align_bytes, struct page_run *ret_run);
 
-/* The same as a direct run always: a mapping of its own. */
+/*
+ * Hands out room for up to `count` (> 1) runs of so many granules, side by side, that has all of its
+ * pages, the first that is found by a short search: for callers that want much at once, but no more
+ * memory than there is. Returns how many, at least 2, or 0. Never a system call.
+ */
+size_t page_alloc_warm(size_t granules, size_t count, struct page_run *ret_run);
+
+/* The same as page_alloc(), as a direct run always: a mapping of its own. */
 int page_alloc_direct(size_t granules, size_t align_bytes, struct page_run *ret_run);
 
 /*
