@@ -31,198 +31,6 @@ static inline void element_start(uintptr_t element)
 	a_or_rlx(&chunk->live[bit / 64], 1ull << bit % 64);
 }
 
-/* Elements of one size begin here, `step` apart; they get their ends. */
-static uint32_t carve(struct percpu_chunk *chunk, uint32_t at, uint32_t bits, uint32_t align,
-	uint32_t want)
-{
-	uint32_t step = (bits + align - 1) & ~(align - 1);
-	uint32_t limit = chunk->bits - at < want * step ? chunk->bits - at : want * step;
-	uint32_t room = bits_next_set(chunk->alloc, at, at + limit) - at;
-	uint32_t count = (room - bits) / step + 1;
-	uint32_t stop = at + (count - 1) * step + bits;
-
-	if (step == bits || count == 1) {
-		percpu_chunk_take(chunk, at, stop - at);
-	} else {
-		for (uint32_t i = 0; i < count; i++)
-			bits_set(chunk->alloc, at + i * step, at + i * step + bits);
-		chunk->free_bits -= count * bits;
-		percpu_hints_take_strided(chunk, at, stop, at + bits);
-	}
-	for (uint32_t i = 0; i < count; i++) {
-		uint32_t last = at + i * step + bits - 1;
-		a_store_rlx(&chunk->end[last / 64],
-			a_load_rlx(&chunk->end[last / 64]) | 1ull << last % 64);
-	}
-	return count;
-}
-
-/* Whether nothing of the run was given out since its blocks were all initial. */
-static bool is_fresh(const struct percpu_chunk *chunk, uint32_t start, uint32_t bits)
-{
-	uint32_t first = start / BLOCK_BITS;
-
-	if (chunk->block[first].fresh > start % BLOCK_BITS)
-		return false;
-	for (uint32_t i = first + 1; i <= (start + bits - 1) / BLOCK_BITS; i++) {
-		if (chunk->block[i].fresh)
-			return false;
-	}
-	return true;
-}
-
-static void mark_used(struct percpu_chunk *chunk, uint32_t start, uint32_t bits)
-{
-	uint32_t end = start + bits;
-
-	for (uint32_t at = start; at < end;) {
-		uint32_t index = at / BLOCK_BITS;
-		uint32_t stop = end < (index + 1) * BLOCK_BITS ? end : (index + 1) * BLOCK_BITS;
-
-		percpu_block_touch(chunk, index, stop - index * BLOCK_BITS);
-		at = stop;
-	}
-}
-
-/* Puts what was carved into `ret`: what is known to be zero first. */
-static uint32_t carved(struct percpu_chunk *chunk, uint32_t at, uint32_t bits, uint32_t step,
-	uint32_t count, uintptr_t *ret)
-{
-	uint32_t clean = 0;
-	uint32_t last = count;
-
-	for (uint32_t i = 0; i < count; i++) {
-		uint32_t start = at + i * step;
-		uintptr_t element = chunk->base + ((uintptr_t)start << GRANULE_SHIFT);
-		bool is_clean = is_fresh(chunk, start, bits);
-
-		ret[is_clean ? clean : last - 1] = element;
-		clean += is_clean;
-		last -= !is_clean;
-	}
-	mark_used(chunk, at, (count - 1) * step + bits);
-	return clean;
-}
-
-uint32_t percpu_pool_take_many(struct allod_percpu_pool *pool, bool is_file, uint32_t bits,
-	uint32_t align, uint32_t want, uintptr_t *ret, uint32_t *ret_clean)
-{
-	uint32_t step = (bits + align - 1) & ~(align - 1);
-
-	for (unsigned list = percpu_chunk_list_of(bits); list < CHUNK_LISTS; list++) {
-		for (struct percpu_chunk *c = pool->lists[is_file][list]; c; c = c->next) {
-			if (align > SLOT_BYTES >> GRANULE_SHIFT &&
-				(c->base >> GRANULE_SHIFT) % align)
-				continue;
-			uint32_t at = percpu_chunk_find(c, bits, align);
-			if (at == NOWHERE)
-				continue;
-			uint32_t count = carve(c, at, bits, align, want);
-			*ret_clean = carved(c, at, bits, step, count, ret);
-			percpu_chunk_relist(c);
-			return count;
-		}
-	}
-	return 0;
-}
-
-/* Where an element of the chunk begins; NOWHERE if it is another's. */
-static uint32_t start_in(const struct percpu_chunk *chunk, uintptr_t element)
-{
-	uintptr_t offset = element - chunk->base;
-
-	return offset >> GRANULE_SHIFT < chunk->bits ? (uint32_t)(offset >> GRANULE_SHIFT)
-						     : NOWHERE;
-}
-
-/* Takes the end off an element that is given back; returns one behind its last granule. */
-static uint32_t end_off(struct percpu_chunk *chunk, uint32_t start)
-{
-	uint32_t last = chunk_end_of(chunk, start);
-
-	a_store_rlx(&chunk->end[last / 64],
-		a_load_rlx(&chunk->end[last / 64]) & ~(1ull << last % 64));
-	return last + 1;
-}
-
-/* Gives back elements that are neighbours, from the first on, as one run; returns their number. */
-static uint32_t give_run(struct percpu_chunk *chunk, const uintptr_t *elements, uint32_t count)
-{
-	uint32_t low = start_in(chunk, elements[0]);
-	uint32_t high = end_off(chunk, low);
-	uint32_t n = 1;
-
-	for (; n < count; n++) {
-		uint32_t start = start_in(chunk, elements[n]);
-		if (start == NOWHERE)
-			break;
-		uint32_t end = chunk_end_of(chunk, start) + 1;
-		if (start != high && end != low)
-			break;
-		end_off(chunk, start);
-		low = start < low ? start : low;
-		high = end > high ? end : high;
-	}
-	percpu_chunk_give(chunk, low, high - low);
-	return n;
-}
-
-/*
- * Gives back elements that lie in one block but are no neighbours: the block is looked through
- * once. Returns their number; 0 if that is not worth it.
- */
-static uint32_t give_scattered(struct percpu_chunk *chunk, const uintptr_t *elements,
-	uint32_t count)
-{
-	enum { WORTH = 3 };
-	uint32_t block = start_in(chunk, elements[0]) / BLOCK_BITS;
-	uint32_t n = 0;
-
-	while (n < count) {
-		uint32_t start = start_in(chunk, elements[n]);
-		if (start == NOWHERE || start / BLOCK_BITS != block ||
-			chunk_end_of(chunk, start) / BLOCK_BITS != block)
-			break;
-		n++;
-	}
-	if (n < WORTH)
-		return 0;
-	for (uint32_t i = 0; i < n; i++) {
-		uint32_t start = start_in(chunk, elements[i]);
-		uint32_t end = end_off(chunk, start);
-		bits_clear(chunk->alloc, start, end);
-		chunk->free_bits += end - start;
-	}
-	percpu_hints_give_block(chunk, block);
-	return n;
-}
-
-/* Small elements, and large ones that are no neighbours, are told to their block together. */
-static bool is_scattered(const struct percpu_chunk *chunk, const uintptr_t *elements)
-{
-	uint32_t start = start_in(chunk, elements[0]);
-	uint32_t end = chunk_end_of(chunk, start) + 1;
-
-	return end - start <= BLOCK_BITS / 16 || end != start_in(chunk, elements[1]);
-}
-
-void percpu_pool_give(struct allod_percpu_pool *pool, const uintptr_t *elements, uint32_t count)
-{
-	(void)pool;
-	while (count) {
-		struct percpu_chunk *chunk = chunk_of(elements[0]);
-		uint32_t n = 0;
-
-		if (count > 2 && is_scattered(chunk, elements))
-			n = give_scattered(chunk, elements, count);
-		if (!n)
-			n = give_run(chunk, elements, count);
-		percpu_chunk_relist(chunk);
-		elements += n;
-		count -= n;
-	}
-}
-
 bool percpu_pool_may_grow(const struct allod_percpu_pool *pool)
 {
 	return !pool->options.max_chunks || pool->chunk_count < pool->options.max_chunks;
@@ -335,7 +143,7 @@ static COLD void *alloc_direct(const struct request *rq)
 	error = element_prepare(rq, element, clean);
 	percpu_pool_lock(rq->pool);
 	if (error)
-		percpu_pool_give(rq->pool, &element, 1);
+		percpu_pool_give(&element, 1, rq->bits);
 	else
 		rq->pool->allocs++;
 	percpu_pool_unlock(rq->pool);
@@ -366,8 +174,10 @@ static int bin_fill(struct percpu_bin *bin, const struct request *rq)
 		count = take_locked(rq, want, bin->element + bin->count, &clean, &error);
 	if (!count && !bin->count)
 		return error;
-	if (bin->batch < BIN_BATCH && bin->batch < bin->limit / 2)
+	if (bin->batch < BIN_BATCH && (bin->batch < bin->limit / 2 || !a_load_rlx(&bin->frees)))
 		bin->batch *= 2;
+	if (bin->limit != BIN_ZEROED)
+		bin->limit = bin_limit(bin->key);
 	/* What is clean goes to the front. */
 	for (uint32_t i = 0; i < clean; i++) {
 		uintptr_t element = bin->element[bin->count + i];
@@ -424,7 +234,7 @@ static COLD void *alloc_careful(const struct request *rq)
 	if (rq->is_zero && !clean)
 		error = percpu_content_put(chunk, bit, rq->bits, (struct content){ NULL, 0 });
 	if (error)
-		percpu_pool_give(pool, &element, 1);
+		percpu_pool_give(&element, 1, rq->bits);
 	else
 		pool->allocs++;
 	percpu_pool_unlock(pool);
@@ -492,13 +302,13 @@ EXPORT void ALLOD_PERCPU *allod_percpu_zalloc(struct allod_percpu_pool *pool, si
 }
 
 /* Gives an element back by the lock. */
-static COLD void free_direct(struct percpu_chunk *chunk, uintptr_t element)
+static COLD void free_direct(struct percpu_chunk *chunk, uintptr_t element, uint32_t bits)
 {
 	struct allod_percpu_pool *pool = chunk->pool;
 
 	percpu_pool_lock(pool);
 	pool->frees++;
-	percpu_pool_give(pool, &element, 1);
+	percpu_pool_give(&element, 1, bits);
 	percpu_pool_settle(pool);
 	percpu_pool_unlock(pool);
 }
@@ -514,7 +324,7 @@ static COLD void free_careful(struct percpu_chunk *chunk, uint32_t bit, uint32_t
 		percpu_content_freed(chunk, bit);
 	if (pool_has(pool, ALLOD_PERCPU_POISON))
 		percpu_content_poison(chunk, bit, bits);
-	percpu_pool_give(pool, &element, 1);
+	percpu_pool_give(&element, 1, bits);
 	percpu_pool_settle(pool);
 	percpu_pool_unlock(pool);
 }
@@ -529,11 +339,11 @@ static COLD void free_slow(struct percpu_chunk *chunk, uintptr_t element, uint32
 	if (bin && bin->key != key && (!bin->count || ++bin->misses > BIN_MISSES))
 		percpu_bin_evict(bin, key, chunk->pool);
 	if (!bin || bin->key != key) {
-		free_direct(chunk, element);
+		free_direct(chunk, element, bits);
 		return;
 	}
 	if (bin->count >= bin->limit)
-		percpu_bin_drain(bin, bin->limit / 2);
+		percpu_bin_relieve(bin);
 	bin->element[bin->count++] = element;
 	a_store_rlx(&bin->frees, a_load_rlx(&bin->frees) + 1);
 }
@@ -549,7 +359,8 @@ static inline struct percpu_chunk *element_end(uintptr_t element, uint32_t *ret_
 	uint64_t mask = 1ull << bit % 64;
 	/* The next thing to be read; an atomic instruction would hold it up. */
 	__builtin_prefetch(&chunk->end[bit / 64]);
-	__builtin_prefetch(&chunk->alloc[bit / 64], 1);
+	if (__builtin_expect(!(a_load_rlx(&chunk->live[bit / 64]) & mask), 0))
+		percpu_fatal_free(element);
 	if (__builtin_expect(!(a_and_rlx(&chunk->live[bit / 64], ~mask) & mask), 0))
 		percpu_fatal_free(element);
 	*ret_bit = bit;
@@ -587,5 +398,5 @@ EXPORT void allod_percpu_free(void ALLOD_PERCPU *pointer)
 	if (bits <= BIN_GRANULES && !(bit & ((1u << log) - 1)))
 		free_slow(chunk, element, bits, key);
 	else
-		free_direct(chunk, element);
+		free_direct(chunk, element, bits);
 }

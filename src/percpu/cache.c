@@ -37,7 +37,7 @@ void percpu_bin_drain(struct percpu_bin *bin, uint32_t count)
 	struct allod_percpu_pool *pool = bin_pool_lock(bin);
 
 	if (pool) {
-		percpu_pool_give(pool, bin->element, count);
+		percpu_pool_give(bin->element, count, bin_bits(bin->key));
 		counts_fold(bin, pool);
 		percpu_pool_settle(pool);
 		percpu_pool_unlock(pool);
@@ -45,6 +45,16 @@ void percpu_bin_drain(struct percpu_bin *bin, uint32_t count)
 	bin->count -= count;
 	bin->clean -= count < bin->clean ? count : bin->clean;
 	memmove(bin->element, bin->element + count, bin->count * sizeof(bin->element[0]));
+}
+
+/* Who frees and frees is helped by larger steps; what is kept is bounded as for small elements. */
+void percpu_bin_relieve(struct percpu_bin *bin)
+{
+	bool is_row = !a_load_rlx(&bin->allocs);
+
+	percpu_bin_drain(bin, bin->count - bin->limit / 2);
+	if (is_row && bin->limit < BIN_ELEMENTS)
+		bin->limit = 2 * bin->limit < BIN_ELEMENTS ? 2 * bin->limit : BIN_ELEMENTS;
 }
 
 void percpu_bin_evict(struct percpu_bin *bin, uint64_t key, struct allod_percpu_pool *pool)

@@ -183,12 +183,16 @@ uint32_t percpu_chunk_find(struct percpu_chunk *chunk, uint32_t bits, uint32_t a
 	return at;
 }
 
-static void assert_hints(const struct percpu_chunk *chunk, uint32_t start, uint32_t end)
+static void assert_blocks(const struct percpu_chunk *chunk, uint32_t start, uint32_t end)
 {
 	if (!ALLOD_ASSERTIONS)
 		return;
 	for (uint32_t i = start / BLOCK_BITS; i <= (end - 1) / BLOCK_BITS; i++)
 		ASSERT(!percpu_block_check(chunk, i));
+}
+
+static void assert_chunk(const struct percpu_chunk *chunk)
+{
 	ASSERT(chunk->hint.contig <= chunk->free_bits);
 	ASSERT(!chunk->free_bits == !chunk->hint.contig);
 }
@@ -199,14 +203,22 @@ void percpu_chunk_take(struct percpu_chunk *chunk, uint32_t start, uint32_t bits
 	bits_set(chunk->alloc, start, start + bits);
 	chunk->free_bits -= bits;
 	percpu_hints_take(chunk, start, start + bits);
-	assert_hints(chunk, start, start + bits);
+	assert_blocks(chunk, start, start + bits);
+	assert_chunk(chunk);
 }
 
-void percpu_chunk_give(struct percpu_chunk *chunk, uint32_t start, uint32_t bits)
+void percpu_chunk_give(struct percpu_chunk *chunk, uint32_t start, uint32_t bits,
+	struct percpu_run *longest)
 {
 	ASSERT(bits_next_clear(chunk->alloc, start, start + bits) == start + bits);
 	bits_clear(chunk->alloc, start, start + bits);
 	chunk->free_bits += bits;
-	percpu_hints_give(chunk, start, start + bits);
-	assert_hints(chunk, start, start + bits);
+	percpu_hints_give(chunk, start, start + bits, longest);
+	assert_blocks(chunk, start, start + bits);
+}
+
+void percpu_chunk_gave(struct percpu_chunk *chunk, const struct percpu_run *longest)
+{
+	percpu_hints_gave(chunk, longest);
+	assert_chunk(chunk);
 }

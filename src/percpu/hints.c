@@ -234,8 +234,10 @@ static void chunk_took(struct percpu_chunk *chunk, uint32_t start, uint32_t end)
 		scan_drop(hint);
 	if (!overlaps(start, end, hint->contig_start, hint->contig))
 		return;
-	uint32_t rest = hint->contig_start + hint->contig - end;
-	if (start == hint->contig_start && end < start + hint->contig && rest >= end - start &&
+	uint32_t stop = hint->contig_start + hint->contig;
+	uint32_t rest = stop - end;
+	/* Alignment may have left a hole in front, which is the scan hint at most. */
+	if (start >= hint->contig_start && end < stop && rest >= end - start &&
 		rest >= hint->scan && rest > hint->contig / 2) {
 		hint->contig_start = end;
 		hint->contig = rest;
@@ -351,12 +353,26 @@ static void skip_forget(struct percpu_chunk *chunk, uint32_t index)
 		chunk->skip_block = from;
 }
 
-void percpu_hints_give(struct percpu_chunk *chunk, uint32_t start, uint32_t end)
+static void first_lower(struct percpu_chunk *chunk, uint32_t start)
+{
+	if (start < chunk->hint.first)
+		chunk->hint.first = start;
+}
+
+static void run_longer(struct percpu_run *longest, uint32_t start, uint32_t end)
+{
+	if (end - start > longest->end - longest->start)
+		*longest = (struct percpu_run){ start, end };
+}
+
+void percpu_hints_give(struct percpu_chunk *chunk, uint32_t start, uint32_t end,
+	struct percpu_run *longest)
 {
 	uint32_t run_start = start;
 	uint32_t run_stop = end;
 
 	skip_forget(chunk, start / BLOCK_BITS);
+	first_lower(chunk, start);
 	for (uint32_t at = start; at < end;) {
 		uint32_t index = at / BLOCK_BITS;
 		uint32_t base = index * BLOCK_BITS;
@@ -370,12 +386,11 @@ void percpu_hints_give(struct percpu_chunk *chunk, uint32_t start, uint32_t end)
 		run_stop = to;
 		at = stop;
 	}
-	percpu_hint_learn(&chunk->hint, run_begin(chunk, run_start), run_end(chunk, run_stop),
-		chunk->bits);
+	run_longer(longest, run_start, run_stop);
 }
 
 /* Several runs of a block were given back. */
-void percpu_hints_give_block(struct percpu_chunk *chunk, uint32_t index)
+void percpu_hints_give_block(struct percpu_chunk *chunk, uint32_t index, struct percpu_run *longest)
 {
 	struct percpu_hint *hint = &chunk->block[index];
 	uint32_t base = index * BLOCK_BITS;
@@ -385,10 +400,15 @@ void percpu_hints_give_block(struct percpu_chunk *chunk, uint32_t index)
 	if (hint->left == BLOCK_BITS && hint->fresh)
 		chunk->idle_blocks++, chunk->pool->idle_blocks++;
 	skip_forget(chunk, index);
-	percpu_hint_learn(&chunk->hint, run_begin(chunk, base + hint->contig_start),
-		run_end(chunk, base + hint->contig_start + hint->contig), chunk->bits);
-	if (base + hint->first < chunk->hint.first)
-		chunk->hint.first = base + hint->first;
+	first_lower(chunk, base + hint->first);
+	run_longer(longest, base + hint->contig_start, base + hint->contig_start + hint->contig);
+}
+
+/* The chunk learns of the longest of the runs that were given back; its blocks know all. */
+void percpu_hints_gave(struct percpu_chunk *chunk, const struct percpu_run *longest)
+{
+	percpu_hint_learn(&chunk->hint, run_begin(chunk, longest->start),
+		run_end(chunk, longest->end), chunk->bits);
 }
 
 void percpu_hints_rebuild(struct percpu_chunk *chunk)

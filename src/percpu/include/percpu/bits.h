@@ -17,27 +17,45 @@ static inline uint64_t bits_mask(uint32_t from, uint32_t end)
 	return ~0ull >> (64 - len) << low;
 }
 
+/* [from, end) is not empty. */
 static inline void bits_set(uint64_t *map, uint32_t from, uint32_t end)
 {
-	for (; from < end; from = (from | 63) + 1)
-		map[from / 64] |= bits_mask(from, end);
+	uint32_t last = (end - 1) / 64;
+
+	map[from / 64] |= bits_mask(from, end);
+	for (uint32_t word = from / 64 + 1; word < last; word++)
+		map[word] = ~0ull;
+	if (from / 64 != last)
+		map[last] |= bits_mask(last * 64, end);
 }
 
+/* [from, end) is not empty. */
 static inline void bits_clear(uint64_t *map, uint32_t from, uint32_t end)
 {
-	for (; from < end; from = (from | 63) + 1)
-		map[from / 64] &= ~bits_mask(from, end);
+	uint32_t last = (end - 1) / 64;
+
+	map[from / 64] &= ~bits_mask(from, end);
+	for (uint32_t word = from / 64 + 1; word < last; word++)
+		map[word] = 0;
+	if (from / 64 != last)
+		map[last] &= ~bits_mask(last * 64, end);
 }
 
 /* The first set bit at or behind `from`, or `end`. */
 static inline uint32_t bits_next_set(const uint64_t *map, uint32_t from, uint32_t end)
 {
-	for (; from < end; from = (from | 63) + 1) {
-		uint64_t value = map[from / 64] & bits_mask(from, end);
-		if (value)
-			return (from & ~63u) + (uint32_t)__builtin_ctzll(value);
-	}
-	return end;
+	uint32_t word = from / 64;
+	uint64_t value;
+
+	if (from >= end)
+		return end;
+	value = map[word] & ~0ull << from % 64;
+	while (!value && ++word <= (end - 1) / 64)
+		value = map[word];
+	if (!value)
+		return end;
+	from = word * 64 + (uint32_t)__builtin_ctzll(value);
+	return from < end ? from : end;
 }
 
 /* The same of a map whose words others change. */

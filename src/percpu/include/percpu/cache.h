@@ -34,7 +34,7 @@ struct percpu_bin {
 	uint32_t clean;
 	uint32_t batch; /* of the next refill */
 	uint32_t misses;
-	uint32_t limit; /* bin_limit() or BIN_ZEROED */
+	uint32_t limit; /* bin_limit(), BIN_ZEROED, or what a row of frees made of it */
 	struct allod_percpu_pool *pool;
 	_Atomic(uint64_t) allocs; /* written by the owner alone */
 	_Atomic(uint64_t) frees;
@@ -69,10 +69,18 @@ static inline unsigned bits_align_log(uint32_t bits)
 	return log < 3 ? log : 3;
 }
 
-/* How many elements a bin keeps: fewer of large ones, so that what is at hand stays small. */
+/*
+ * How many elements a bin keeps: fewer of large ones, so that what is at hand stays small. While
+ * elements are only freed, or only allocated, it is more: BIN_ELEMENTS, and BIN_BATCH at a time.
+ */
+static inline uint32_t bin_bits(uint64_t key)
+{
+	return (uint32_t)(key >> 4) & 0xfff;
+}
+
 static inline uint32_t bin_limit(uint64_t key)
 {
-	uint32_t bits = (uint32_t)(key >> 4) & 0xfff;
+	uint32_t bits = bin_bits(key);
 	uint32_t fit = bits ? BIN_BYTES / (bits << GRANULE_SHIFT) : BIN_ELEMENTS;
 	return fit > BIN_ELEMENTS ? BIN_ELEMENTS : fit < BIN_LEAST ? BIN_LEAST : fit;
 }
@@ -80,8 +88,10 @@ static inline uint32_t bin_limit(uint64_t key)
 void percpu_cache_start(void);
 /* The thread's cache, made if need be; NULL when there is no memory. */
 struct percpu_cache *percpu_cache_get(void);
-/* Makes room in a full bin. */
+/* Gives back the elements that a bin has had for longest. */
 void percpu_bin_drain(struct percpu_bin *bin, uint32_t count);
+/* Makes room in a full bin. */
+void percpu_bin_relieve(struct percpu_bin *bin);
 /* Empties a bin for another key; its pool may be gone. */
 void percpu_bin_evict(struct percpu_bin *bin, uint64_t key, struct allod_percpu_pool *pool);
 /* Empties the calling thread's bins of a pool, so that statistics and trimming see all. */
@@ -90,8 +100,8 @@ void percpu_cache_flush(struct allod_percpu_pool *pool);
 void percpu_cache_counts(const struct allod_percpu_pool *pool, uint64_t *ret_allocs,
 	uint64_t *ret_frees);
 
-/* pool side: gives elements back to their chunk. The caller holds the pool's lock. */
-void percpu_pool_give(struct allod_percpu_pool *pool, const uintptr_t *elements, uint32_t count);
+/* pool side: gives elements of `bits` granules back to their chunks. The caller holds the pool's lock. */
+void percpu_pool_give(const uintptr_t *elements, uint32_t count, uint32_t bits);
 /*
  * Takes up to `want` elements; those that are all zero come first, *ret_clean of them. 0 when no
  * chunk has room. The caller holds the pool's lock.

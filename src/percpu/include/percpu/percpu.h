@@ -70,6 +70,12 @@ struct percpu_hint {
 	uint32_t fresh;
 };
 
+/* Free granules [start, end) of a chunk; empty at first. */
+struct percpu_run {
+	uint32_t start;
+	uint32_t end;
+};
+
 struct percpu_chunk {
 	struct allod_percpu_pool *pool; /* this and the next six: const while the chunk lives */
 	uintptr_t base;                 /* the unit of processor 0 */
@@ -273,15 +279,21 @@ void percpu_block_touch(struct percpu_chunk *chunk, uint32_t block, uint32_t upt
 /* Blocks in a page of the host. */
 uint32_t percpu_page_blocks(void);
 void percpu_chunk_take(struct percpu_chunk *chunk, uint32_t start, uint32_t bits);
-void percpu_chunk_give(struct percpu_chunk *chunk, uint32_t start, uint32_t bits);
+/* Of several runs, the chunk is told of the longest: percpu_chunk_gave() ends them. */
+void percpu_chunk_give(struct percpu_chunk *chunk, uint32_t start, uint32_t bits,
+	struct percpu_run *longest);
+void percpu_chunk_gave(struct percpu_chunk *chunk, const struct percpu_run *longest);
 
 /* hints.c */
 void percpu_hint_learn(struct percpu_hint *hint, uint32_t start, uint32_t end, uint32_t bits);
 void percpu_hints_take(struct percpu_chunk *chunk, uint32_t start, uint32_t end);
 void percpu_hints_take_strided(struct percpu_chunk *chunk, uint32_t start, uint32_t end,
 	uint32_t hole);
-void percpu_hints_give(struct percpu_chunk *chunk, uint32_t start, uint32_t end);
-void percpu_hints_give_block(struct percpu_chunk *chunk, uint32_t index);
+void percpu_hints_give(struct percpu_chunk *chunk, uint32_t start, uint32_t end,
+	struct percpu_run *longest);
+void percpu_hints_give_block(struct percpu_chunk *chunk, uint32_t index,
+	struct percpu_run *longest);
+void percpu_hints_gave(struct percpu_chunk *chunk, const struct percpu_run *longest);
 void percpu_hints_rebuild(struct percpu_chunk *chunk);
 /* NULL, or what is wrong with the hints or maps of a chunk. */
 const char *percpu_hints_check(const struct percpu_chunk *chunk);

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Taking elements from a pool's chunks and giving them back, many of one size at a time. The caller
+ * holds the pool's lock.
+ */
+#include "percpu/bits.h"
+#include "percpu/cache.h"
+#include "percpu/percpu.h"
+
+/* A bit for each `step` of a word, from `phase` on; `step` divides 64. */
+static uint64_t every(uint32_t step, uint32_t phase)
+{
+	uint64_t first = step == 64 ? 1 : ~0ull / ((1ull << step) - 1);
+
+	return first << phase;
+}
+
+/* Marks elements `step` apart, and holes between them; `step` divides 64. */
+static void mark_by_words(struct percpu_chunk *chunk, uint32_t at, uint32_t stop, uint32_t bits,
+	uint32_t step)
+{
+	uint64_t ends = every(step, (at + bits - 1) % step);
+	uint64_t used = 0;
+
+	for (uint32_t i = 0; i < bits; i++)
+		used |= every(step, (at + i) % step);
+	for (; at < stop; at = (at | 63) + 1) {
+		uint64_t mask = bits_mask(at, stop);
+		_Atomic(uint64_t) *end = &chunk->end[at / 64];
+
+		chunk->alloc[at / 64] |= used & mask;
+		a_store_rlx(end, a_load_rlx(end) | (ends & mask));
+	}
+}
+
+static void mark_one_by_one(struct percpu_chunk *chunk, uint32_t at, uint32_t stop, uint32_t bits,
+	uint32_t step)
+{
+	for (; at < stop; at += step) {
+		_Atomic(uint64_t) *end = &chunk->end[(at + bits - 1) / 64];
+
+		if (step != bits)
+			bits_set(chunk->alloc, at, at + bits);
+		a_store_rlx(end, a_load_rlx(end) | 1ull << (at + bits - 1) % 64);
+	}
+}
+
+/* Elements of one size begin here, `step` apart; they get their ends. */
+static uint32_t carve(struct percpu_chunk *chunk, uint32_t at, uint32_t bits, uint32_t align,
+	uint32_t want)
+{
+	uint32_t step = (bits + align - 1) & ~(align - 1);
+	uint32_t limit = chunk->bits - at < want * step ? chunk->bits - at : want * step;
+	uint32_t room = bits_next_set(chunk->alloc, at, at + limit) - at;
+	uint32_t count = (room - bits) / step + 1;
+	uint32_t stop = at + (count - 1) * step + bits;
+
+	if (step == bits || count == 1) {
+		percpu_chunk_take(chunk, at, stop - at);
+		mark_one_by_one(chunk, at, stop, bits, bits);
+		return count;
+	}
+	chunk->free_bits -= count * bits;
+	if (is_power_of_two(step) && step <= 64)
+		mark_by_words(chunk, at, stop, bits, step);
+	else
+		mark_one_by_one(chunk, at, stop, bits, step);
+	percpu_hints_take_strided(chunk, at, stop, at + bits);
+	return count;
+}
+
+/* Whether nothing of the run was given out since its blocks were all initial. */
+static bool is_fresh(const struct percpu_chunk *chunk, uint32_t start, uint32_t bits)
+{
+	uint32_t first = start / BLOCK_BITS;
+
+	if (chunk->block[first].fresh > start % BLOCK_BITS)
+		return false;
+	for (uint32_t i = first + 1; i <= (start + bits - 1) / BLOCK_BITS; i++) {
+		if (chunk->block[i].fresh)
+			return false;
+	}
+	return true;
+}
+
+static void mark_used(struct percpu_chunk *chunk, uint32_t start, uint32_t bits)
+{
+	uint32_t end = start + bits;
+
+	for (uint32_t at = start; at < end;) {
+		uint32_t index = at / BLOCK_BITS;
+		uint32_t stop = end < (index + 1) * BLOCK_BITS ? end : (index + 1) * BLOCK_BITS;
+
+		percpu_block_touch(chunk, index, stop - index * BLOCK_BITS);
+		at = stop;
+	}
+}
+
+/* Puts what was carved into `ret`: what is known to be zero first. */
+static uint32_t carved(struct percpu_chunk *chunk, uint32_t at, uint32_t bits, uint32_t step,
+	uint32_t count, uintptr_t *ret)
+{
+	uint32_t whole = (count - 1) * step + bits;
+	bool is_all_fresh = is_fresh(chunk, at, whole);
+	uint32_t clean = 0;
+	uint32_t last = count;
+
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t start = at + i * step;
+		uintptr_t element = chunk->base + ((uintptr_t)start << GRANULE_SHIFT);
+		bool is_clean = is_all_fresh || is_fresh(chunk, start, bits);
+
+		ret[is_clean ? clean : last - 1] = element;
+		clean += is_clean;
+		last -= !is_clean;
+	}
+	mark_used(chunk, at, whole);
+	return clean;
+}
+
+uint32_t percpu_pool_take_many(struct allod_percpu_pool *pool, bool is_file, uint32_t bits,
+	uint32_t align, uint32_t want, uintptr_t *ret, uint32_t *ret_clean)
+{
+	uint32_t step = (bits + align - 1) & ~(align - 1);
+
+	for (unsigned list = percpu_chunk_list_of(bits); list < CHUNK_LISTS; list++) {
+		for (struct percpu_chunk *c = pool->lists[is_file][list]; c; c = c->next) {
+			if (align > SLOT_BYTES >> GRANULE_SHIFT &&
+				(c->base >> GRANULE_SHIFT) % align)
+				continue;
+			uint32_t at = percpu_chunk_find(c, bits, align);
+			if (at == NOWHERE)
+				continue;
+			uint32_t count = carve(c, at, bits, align, want);
+			*ret_clean = carved(c, at, bits, step, count, ret);
+			percpu_chunk_relist(c);
+			return count;
+		}
+	}
+	return 0;
+}
+
+/* Where an element of the chunk begins; NOWHERE if it is another's. */
+static uint32_t start_in(const struct percpu_chunk *chunk, uintptr_t element)
+{
+	uintptr_t offset = element - chunk->base;
+
+	return offset >> GRANULE_SHIFT < chunk->bits ? (uint32_t)(offset >> GRANULE_SHIFT)
+						     : NOWHERE;
+}
+
+/* Takes the end off an element that is given back. */
+static void end_off(struct percpu_chunk *chunk, uint32_t start, uint32_t bits)
+{
+	uint32_t last = start + bits - 1;
+	_Atomic(uint64_t) *end = &chunk->end[last / 64];
+
+	a_store_rlx(end, a_load_rlx(end) & ~(1ull << last % 64));
+}
+
+/* Gives back elements that are neighbours, from the first on, as one run; returns their number. */
+static uint32_t give_run(struct percpu_chunk *chunk, const uintptr_t *elements, uint32_t count,
+	uint32_t bits, struct percpu_run *longest)
+{
+	uint32_t low = start_in(chunk, elements[0]);
+	uint32_t high = low + bits;
+	uint32_t n = 1;
+
+	end_off(chunk, low, bits);
+	for (; n < count; n++) {
+		uint32_t start = start_in(chunk, elements[n]);
+		if (start == NOWHERE || (start != high && start + bits != low))
+			break;
+		end_off(chunk, start, bits);
+		low = start < low ? start : low;
+		high = start == high ? start + bits : high;
+	}
+	percpu_chunk_give(chunk, low, high - low, longest);
+	return n;
+}
+
+/* How many elements, from the first on, lie in one block and are not all neighbours. */
+static uint32_t scattered(const struct percpu_chunk *chunk, const uintptr_t *elements,
+	uint32_t count, uint32_t bits)
+{
+	uint32_t first = start_in(chunk, elements[0]);
+	uint32_t previous = first;
+	bool are_neighbours = true;
+	uint32_t n = 0;
+
+	while (n < count) {
+		uint32_t start = start_in(chunk, elements[n]);
+		if (start == NOWHERE || start / BLOCK_BITS != first / BLOCK_BITS ||
+			(start + bits - 1) / BLOCK_BITS != first / BLOCK_BITS)
+			break;
+		are_neighbours &= !n || start == previous + bits || start + bits == previous;
+		previous = start;
+		n++;
+	}
+	return are_neighbours ? 0 : n;
+}
+
+/* Gives back elements that lie in one block: it is looked through once. */
+static void give_scattered(struct percpu_chunk *chunk, const uintptr_t *elements, uint32_t count,
+	uint32_t bits, struct percpu_run *longest)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t start = start_in(chunk, elements[i]);
+		end_off(chunk, start, bits);
+		bits_clear(chunk->alloc, start, start + bits);
+	}
+	chunk->free_bits += count * bits;
+	percpu_hints_give_block(chunk, start_in(chunk, elements[0]) / BLOCK_BITS, longest);
+}
+
+/* Asks for the words and hints that giving an element back will change. */
+static void give_soon(uintptr_t element, uint32_t bits)
+{
+	const struct percpu_chunk *chunk = chunk_of(element);
+	uint32_t start = (uint32_t)((element - chunk->base) >> GRANULE_SHIFT);
+
+	__builtin_prefetch(&chunk->alloc[start / 64], 1);
+	__builtin_prefetch(&chunk->end[(start + bits - 1) / 64], 1);
+	__builtin_prefetch(&chunk->block[start / BLOCK_BITS], 1);
+}
+
+/* Gives back elements of one chunk, from the first on; returns their number. */
+static uint32_t give_in(struct percpu_chunk *chunk, const uintptr_t *elements, uint32_t count,
+	uint32_t bits)
+{
+	/* Of larger elements a block has so few that each is told to it. */
+	enum { WORTH = 3, SMALL = BLOCK_BITS / 8, AHEAD = 8 };
+	struct percpu_run longest = { 0, 0 };
+	uint32_t done = 0;
+
+	do {
+		const uintptr_t *rest = elements + done;
+		uint32_t left = count - done;
+		uint32_t n = left < WORTH || bits > SMALL ? 0 : scattered(chunk, rest, left, bits);
+
+		if (n >= WORTH)
+			give_scattered(chunk, rest, n, bits, &longest);
+		else
+			n = give_run(chunk, rest, left, bits, &longest);
+		for (uint32_t i = done + AHEAD; i < done + AHEAD + n && i < count; i++)
+			give_soon(elements[i], bits);
+		done += n;
+	} while (done < count && start_in(chunk, elements[done]) != NOWHERE);
+	percpu_chunk_gave(chunk, &longest);
+	percpu_chunk_relist(chunk);
+	return done;
+}
+
+void percpu_pool_give(const uintptr_t *elements, uint32_t count, uint32_t bits)
+{
+	while (count) {
+		uint32_t n = give_in(chunk_of(elements[0]), elements, count, bits);
+
+		elements += n;
+		count -= n;
+	}
+}
