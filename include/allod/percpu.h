@@ -98,9 +98,11 @@ struct allod_percpu_options {
 	unsigned max_cpus; /* indices are below it; 0: all possible processors */
 	enum allod_percpu_index index;
 	enum allod_percpu_content content;
-	size_t unit_bytes;  /* of a chunk, for each processor; 0: 64 KiB growing up to 1 MiB */
-	size_t stride;      /* a power of two, at least a page; 0: ALLOD_PERCPU_STRIDE */
-	size_t max_chunks;  /* the pool's limit; 0: none */
+	size_t unit_bytes; /* of a chunk, for each processor; 0: 64 KiB growing up to 1 MiB */
+	size_t stride;     /* a power of two, at least a page; 0: ALLOD_PERCPU_STRIDE */
+	/* The pool's limit; 0: none. With one, threads keep no elements at hand: the pool is full when
+	 * all of it is in use. */
+	size_t max_chunks;
 	size_t max_element; /* larger requests fail with EINVAL; 0: no limit */
 	uintptr_t poison;   /* repeated over freed elements with ALLOD_PERCPU_POISON */
 	/* Called for each processor's part of each new chunk, before anything of it is given out:
@@ -141,7 +143,9 @@ struct allod_percpu_pool *allod_percpu_pool_create(const char *name,
 /*
  * Destroys a pool with all its elements; NULL is allowed. With ALLOD_PERCPU_ROBUST, elements that
  * were not freed end the process with "allod: percpu: leak at destroy", and what
- * allod_percpu_pool_check() finds ends it too.
+ * allod_percpu_pool_check() finds ends it too ("allod: percpu: corrupted bitmap"); with
+ * ALLOD_PERCPU_POISON as well, a free element that was stored to, by "allod: percpu: poison
+ * overwritten".
  *
  * Returns: how many elements had not been freed.
  * Errors:  none.

@@ -2,6 +2,7 @@
 /* Looking a pool over: maps, hints, poison. */
 #include "os/area.h"
 #include "os/os.h"
+#include "percpu/bits.h"
 #include "percpu/cache.h"
 #include "percpu/content.h"
 #include "percpu/percpu.h"
@@ -16,12 +17,46 @@ const char *percpu_pool_check(struct allod_percpu_pool *pool)
 	return NULL;
 }
 
+/* Whether what was given out and is free is poison still. */
+static bool chunk_is_poison(struct percpu_chunk *chunk)
+{
+	for (uint32_t i = 0; i < chunk->blocks; i++) {
+		uint32_t at = i * BLOCK_BITS;
+		uint32_t end = at + chunk->block[i].fresh;
+
+		while ((at = bits_next_clear(chunk->alloc, at, end)) < end) {
+			uint32_t stop = bits_next_set(chunk->alloc, at, end);
+			if (!percpu_content_is_poison(chunk, at, stop - at))
+				return false;
+			at = stop;
+		}
+	}
+	return true;
+}
+
+/* What a callback wrote between elements is no poison: there, all have to be of one size. */
+static bool pool_is_poison(struct allod_percpu_pool *pool)
+{
+	bool has_gaps = pool->options.init_cpu &&
+		(pool->smallest != pool->largest || pool->options.max_element == 0);
+
+	if (!pool_has(pool, ALLOD_PERCPU_POISON) || has_gaps)
+		return true;
+	for (struct percpu_chunk *c = pool->chunks; c; c = c->next_of_pool) {
+		if (!chunk_is_poison(c))
+			return false;
+	}
+	return true;
+}
+
 void percpu_pool_check_or_die(struct allod_percpu_pool *pool, uint64_t live)
 {
 	if (live)
 		percpu_fatal("allod: percpu: leak at destroy\n");
 	if (percpu_pool_check(pool))
 		percpu_fatal("allod: percpu: corrupted bitmap\n");
+	if (!pool_is_poison(pool))
+		percpu_fatal("allod: percpu: poison overwritten\n");
 }
 
 /* Whether a page of the chunk was stored to on this processor. */

@@ -24,21 +24,12 @@
 
 enum { WINDOW_BLOCKS = 8 };
 
-bool percpu_cpu_walk_next(struct cpu_walk *walk, const struct allod_percpu_pool *pool,
+static bool walk_active(struct cpu_walk *walk, const struct allod_percpu_pool *pool,
 	unsigned *ret_cpu, uint32_t *ret_row)
 {
 	/* [percpu.7] acq: finds the index in its place; pairs with mark_active(). */
 	uint32_t count = a_load_acq(&percpu_root->active_count);
 
-	if (pool_has(pool, ALLOD_PERCPU_GLOBAL)) {
-		*ret_cpu = *ret_row = 0;
-		return walk->at++ == 0;
-	}
-	/* A callback wrote to all. */
-	if (pool_has(pool, ALLOD_PERCPU_INIT_EVERY)) {
-		*ret_cpu = *ret_row = walk->at++;
-		return *ret_cpu < pool->cpus;
-	}
 	while (walk->at < count) {
 		uint32_t row = walk->at++;
 		if (percpu_root->active[row] < pool->cpus) {
@@ -48,6 +39,38 @@ bool percpu_cpu_walk_next(struct cpu_walk *walk, const struct allod_percpu_pool 
 		}
 	}
 	return false;
+}
+
+static bool walk_inactive(struct cpu_walk *walk, const struct allod_percpu_pool *pool,
+	unsigned *ret_cpu, uint32_t *ret_row)
+{
+	while (pool->wrote_everywhere && walk->inactive < pool->cpus) {
+		unsigned cpu = walk->inactive++;
+		if (!allod_percpu_is_active((int)cpu)) {
+			*ret_cpu = cpu;
+			*ret_row = NOWHERE;
+			return true;
+		}
+	}
+	return false;
+}
+
+bool percpu_cpu_walk_next(struct cpu_walk *walk, const struct allod_percpu_pool *pool,
+	unsigned *ret_cpu, uint32_t *ret_row)
+{
+	if (pool_has(pool, ALLOD_PERCPU_GLOBAL)) {
+		*ret_cpu = *ret_row = 0;
+		return walk->at++ == 0;
+	}
+	/* A callback wrote to all. */
+	if (pool_has(pool, ALLOD_PERCPU_INIT_EVERY)) {
+		*ret_cpu = *ret_row = walk->at++;
+		return *ret_cpu < pool->cpus;
+	}
+	/* One that becomes active meanwhile comes last. */
+	return walk_active(walk, pool, ret_cpu, ret_row) ||
+		walk_inactive(walk, pool, ret_cpu, ret_row) ||
+		walk_active(walk, pool, ret_cpu, ret_row);
 }
 
 /* A page that is written now and never again: who shares it is a child. */
@@ -135,6 +158,8 @@ static uint64_t *known_row(struct percpu_chunk *chunk, uint32_t row)
 	uint32_t rows = row < 2 ? 2 : row * 2;
 	uint64_t *grown;
 
+	if (row == NOWHERE)
+		return NULL;
 	if (row >= chunk->known_rows) {
 		grown = percpu_meta_alloc((size_t)rows * row_words(chunk) * sizeof(*grown));
 		if (!grown)
@@ -300,6 +325,7 @@ static void overlay_put(struct percpu_chunk *chunk, uint32_t start, uint32_t bit
 static void write_everywhere(struct percpu_chunk *chunk, uint32_t start, uint32_t bits,
 	struct content content)
 {
+	chunk->pool->wrote_everywhere = true;
 	for (unsigned cpu = 0; cpu < chunk->pool->cpus; cpu++)
 		part_write(chunk_place(chunk, cpu, start), content, 0,
 			(size_t)bits << GRANULE_SHIFT);
@@ -369,78 +395,122 @@ int percpu_content_zero_many(const uintptr_t *elements, uint32_t count, uint32_t
 
 /* Poison */
 
-static uint8_t poison_byte(uintptr_t poison, uint32_t bit, size_t at)
+/* Calls with each part of a run that lies in one block. False: there is none left. */
+static bool part_next(uint32_t *at, uint32_t *stop, uint32_t end)
 {
-	size_t offset = ((size_t)bit << GRANULE_SHIFT) + at;
-
-	return (uint8_t)(poison >> offset % sizeof(poison) * 8);
+	*at = *stop;
+	*stop = (*at / BLOCK_BITS + 1) * BLOCK_BITS;
+	*stop = *stop < end ? *stop : end;
+	return *at < end;
 }
 
-static void poison_write(uint8_t *dst, uintptr_t poison, uint32_t bit, size_t bytes)
+static bool is_zeroed(const uint8_t *have, size_t bytes)
 {
-	for (size_t i = 0; i < bytes; i++)
-		dst[i] = poison_byte(poison, bit, i);
-}
-
-/* Whether a granule's page has memory; one that is present is looked at. */
-static bool granule_is_own(struct view *v, uint32_t bit)
-{
-	enum os_page kind = view_look(v, bit / BLOCK_BITS);
+	uint32_t any = 0;
 	uint32_t value;
 
-	if (kind != OS_PAGE_EITHER || v->is_blind)
+	for (size_t at = 0; at < bytes; at += sizeof(value)) {
+		memcpy(&value, have + at, sizeof(value));
+		any |= value;
+	}
+	return !any;
+}
+
+/*
+ * Whether a part's page has memory of its own. One that is present is looked at: if it is not zero,
+ * it is no page of zeros, and need not be asked about again.
+ */
+static bool part_is_own(struct view *v, uint32_t at, uint32_t stop)
+{
+	const uint32_t block = at / BLOCK_BITS;
+	enum os_page kind = view_look(v, block);
+
+	if (kind != OS_PAGE_EITHER || v->chunk->is_file || (v->row && v->is_blind))
 		return kind == OS_PAGE_OWN;
-	memcpy(&value, chunk_place(v->chunk, v->cpu, bit), sizeof(value));
-	return value != 0;
+	if (is_zeroed(chunk_place(v->chunk, v->cpu, at), (size_t)(stop - at) << GRANULE_SHIFT))
+		return false;
+	if (v->row)
+		v->row[block / 64] |= 1ull << block % 64;
+	return true;
+}
+
+/* The poison as it stands at a granule: the pattern begins with the chunk. */
+static uint64_t poison_at(const struct percpu_chunk *chunk, uint32_t bit)
+{
+	const uint64_t poison = chunk->pool->options.poison;
+
+	return bit & 1 ? poison >> 32 | poison << 32 : poison;
+}
+
+static void poison_write(uint8_t *dst, uint64_t poison, size_t bytes)
+{
+	size_t at = 0;
+
+	for (; at + sizeof(poison) <= bytes; at += sizeof(poison))
+		memcpy(dst + at, &poison, sizeof(poison));
+	memcpy(dst + at, &poison, bytes - at);
+}
+
+static bool poison_equals(const uint8_t *have, uint64_t poison, size_t bytes)
+{
+	uint64_t differs = 0;
+	uint64_t value;
+	size_t at = 0;
+
+	for (; at + sizeof(value) <= bytes; at += sizeof(value)) {
+		memcpy(&value, have + at, sizeof(value));
+		differs |= value ^ poison;
+	}
+	return !differs && !memcmp(have + at, &poison, bytes - at);
 }
 
 void percpu_content_poison(struct percpu_chunk *chunk, uint32_t start, uint32_t bits)
 {
-	uintptr_t poison = chunk->pool->options.poison;
 	struct cpu_walk walk = { 0 };
-	struct view v;
+	struct view v = { .may_swap = -1 };
 	uint32_t row;
 
-	v.may_swap = -1;
 	while (percpu_cpu_walk_next(&walk, chunk->pool, &v.cpu, &row)) {
 		view_turn(&v, chunk, row);
-		for (uint32_t at = start; v.row && at < start + bits; at++) {
-			if (granule_is_own(&v, at))
-				poison_write(chunk_place(chunk, v.cpu, at), poison, at,
-					ALLOD_PERCPU_GRANULE);
+		for (uint32_t at, stop = start; part_next(&at, &stop, start + bits);) {
+			if (part_is_own(&v, at, stop))
+				poison_write(chunk_place(chunk, v.cpu, at), poison_at(chunk, at),
+					(size_t)(stop - at) << GRANULE_SHIFT);
 		}
 	}
 }
 
-/* Poison, or what a page without memory had when the element was freed. */
-static bool granule_is_poison(const struct percpu_chunk *chunk, unsigned cpu, uint32_t bit)
+/* Each granule is poison, or what a page without memory had when the element was freed. */
+static bool part_is_poison(const struct percpu_chunk *chunk, unsigned cpu, uint32_t at,
+	uint32_t stop)
 {
-	const uint8_t *image = percpu_content_image(chunk, bit);
-	const uint8_t *have = chunk_place(chunk, cpu, bit);
-	bool is_poison = true;
-	bool is_image = true;
+	const uint8_t *have = chunk_place(chunk, cpu, at);
 
-	for (size_t i = 0; i < ALLOD_PERCPU_GRANULE; i++) {
-		is_poison &= have[i] == poison_byte(chunk->pool->options.poison, bit, i);
-		is_image &= have[i] == (image ? image[i] : 0);
+	if (poison_equals(have, poison_at(chunk, at), (size_t)(stop - at) << GRANULE_SHIFT))
+		return true;
+	for (; at < stop; at++, have += ALLOD_PERCPU_GRANULE) {
+		const uint8_t *image = percpu_content_image(chunk, at);
+		bool is_image = image ? !memcmp(have, image, ALLOD_PERCPU_GRANULE)
+				      : is_zeroed(have, ALLOD_PERCPU_GRANULE);
+		if (!is_image && !poison_equals(have, poison_at(chunk, at), ALLOD_PERCPU_GRANULE))
+			return false;
 	}
-	return is_poison || is_image;
+	return true;
 }
 
 bool percpu_content_is_poison(struct percpu_chunk *chunk, uint32_t start, uint32_t bits)
 {
 	struct cpu_walk walk = { 0 };
-	struct view v;
+	struct view v = { .may_swap = -1 };
 	uint32_t row;
 
-	v.may_swap = -1;
 	/* What the parent filled the page with is not here to compare. */
 	if (percpu_content_is_frozen(chunk) && chunk->tag[start / BLOCK_BITS])
 		return true;
 	while (percpu_cpu_walk_next(&walk, chunk->pool, &v.cpu, &row)) {
 		view_turn(&v, chunk, row);
-		for (uint32_t at = start; v.row && at < start + bits; at++) {
-			if (granule_is_own(&v, at) && !granule_is_poison(chunk, v.cpu, at))
+		for (uint32_t at, stop = start; part_next(&at, &stop, start + bits);) {
+			if (part_is_own(&v, at, stop) && !part_is_poison(chunk, v.cpu, at, stop))
 				return false;
 		}
 	}

@@ -130,8 +130,10 @@ static void pool_fill(struct allod_percpu_pool *pool, const char *name,
 	if (o->stride && o->stride != ALLOD_PERCPU_STRIDE && !o->unit_bytes)
 		pool->next_unit_bytes = o->stride;
 	pool->smallest = UINT32_MAX;
-	pool->is_careful =
-		pool_has(pool, ALLOD_PERCPU_POISON) || o->content == ALLOD_PERCPU_CONTENT_INIT;
+	/* A pool with a limit is full when all of it is in use, not when the rest is at hand in other
+	 * threads, or for another alignment. */
+	pool->is_careful = pool_has(pool, ALLOD_PERCPU_POISON) ||
+		o->content == ALLOD_PERCPU_CONTENT_INIT || o->max_chunks;
 	pool->usual_bytes = pool->is_careful ? 0 : BIN_GRANULES << GRANULE_SHIFT;
 	if (o->max_element && o->max_element < pool->usual_bytes)
 		pool->usual_bytes = o->max_element;

@@ -52,9 +52,14 @@ size_t percpu_content_known_bytes(const struct percpu_chunk *chunk);
 /* An element's overlay ends with it; so does its place among the elements of its class. */
 void percpu_content_freed(struct percpu_chunk *chunk, uint32_t start);
 
-/* The processors whose memory a pool's elements have: calls with each index in turn. */
+/*
+ * The processors whose memory a pool's elements have: calls with each index in turn, and with its row
+ * of `known`. Those that are not active have none (NOWHERE); they are walked if something was written
+ * to all.
+ */
 struct cpu_walk {
 	uint32_t at;
+	uint32_t inactive;
 };
 
 bool percpu_cpu_walk_next(struct cpu_walk *walk, const struct allod_percpu_pool *pool,

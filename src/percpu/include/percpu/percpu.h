@@ -168,6 +168,7 @@ struct allod_percpu_pool {
 	uint64_t recent[RECENT_MAX];
 	uint32_t recent_next;
 	bool has_overlays;
+	bool wrote_everywhere; /* contents of anonymous pages, to inactive processors too */
 	struct allod_percpu_pool *next; /* in the registry, or among the unused */
 };
 
