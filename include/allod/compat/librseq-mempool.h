@@ -22,21 +22,32 @@
 #include <allod/percpu.h>
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/types.h>
 #include <unistd.h>
 
+#ifdef __has_include
+#if __has_include(<rseq/compiler.h>)
+#include <rseq/compiler.h>
+#endif
+#endif
+#ifndef RSEQ_PARAM_SELECT_ARG1
+#include <allod/compat/rseq/compiler.h>
+#endif
+
+/*
+ * A robust pool has two places more than it was asked for. Nobody may store there: who goes past the
+ * last processor is found as one who stores to a free item is.
+ */
+#define ALLOD_LIBRSEQ_BEYOND_ 2
+
 #define RSEQ_MEMPOOL_STRIDE (1U << 16)
 
 #ifndef __rseq_percpu
 #define __rseq_percpu ALLOD_PERCPU
-#endif
-
-#ifndef RSEQ_PARAM_SELECT_ARG1
-#define RSEQ_PARAM_SELECT_ARG0(arg0, ...) arg0
-#define RSEQ_PARAM_SELECT_ARG1(arg0, arg1, ...) arg1
 #endif
 
 #define rseq_percpu_ptr(_ptr, _cpu, _stride...)                                  \
@@ -58,7 +69,7 @@ enum rseq_mempool_populate_policy {
 };
 
 struct rseq_mempool_attr {
-	int is_percpu;
+	int is_global;
 	int is_robust;
 	int has_poison;
 	int max_nr_cpus;
@@ -74,13 +85,15 @@ struct rseq_mempool {
 	struct allod_percpu_pool *pool;
 	size_t item_len;
 	int is_percpu;
+	int cpus; /* without those beyond */
 	int (*init_func)(void *priv, void *addr, size_t len, int cpu);
 	void *init_priv;
 };
 
+/* The pools by the power of two of their items. */
 struct rseq_mempool_set {
-	struct allod_percpu_set *set;
-	struct rseq_mempool *pools[64]; /* by the power of two of the items, for the end */
+	pthread_mutex_t lock; /* of `pools` */
+	struct rseq_mempool *pools[64];
 };
 
 static inline unsigned allod_librseq_order_(size_t len)
@@ -132,7 +145,7 @@ static inline int rseq_mempool_attr_set_percpu(struct rseq_mempool_attr *attr, s
 {
 	if (!attr)
 		return allod_librseq_invalid_();
-	attr->is_percpu = 1;
+	attr->is_global = 0;
 	attr->stride = stride;
 	attr->max_nr_cpus = max_nr_cpus;
 	return 0;
@@ -142,7 +155,7 @@ static inline int rseq_mempool_attr_set_global(struct rseq_mempool_attr *attr, s
 {
 	if (!attr)
 		return allod_librseq_invalid_();
-	attr->is_percpu = 0;
+	attr->is_global = 1;
 	attr->stride = stride;
 	attr->max_nr_cpus = 0;
 	return 0;
@@ -175,30 +188,29 @@ static inline int rseq_mempool_attr_set_populate_policy(struct rseq_mempool_attr
 	return 0;
 }
 
-/* The callback tells its failure by errno. */
 static inline int allod_librseq_init_(void *arg, void *part, size_t bytes, int cpu)
 {
 	struct rseq_mempool *pool = (struct rseq_mempool *)arg;
 
-	if (!pool->init_func(pool->init_priv, part, bytes, cpu))
+	if (cpu >= pool->cpus)
 		return 0;
-	return errno ? -errno : -EINVAL;
+	return pool->init_func(pool->init_priv, part, bytes, cpu) ? -ENOMEM : 0;
 }
 
-static inline void allod_librseq_options_(struct allod_percpu_options *o, size_t item_len,
+static inline void allod_librseq_options_(struct allod_percpu_options *o,
 	const struct rseq_mempool_attr *attr, struct rseq_mempool *pool)
 {
-	int is_zero = attr->policy == RSEQ_MEMPOOL_POPULATE_COW_ZERO || !attr->is_percpu;
+	int is_zero = attr->policy == RSEQ_MEMPOOL_POPULATE_COW_ZERO || attr->is_global;
 
 	memset(o, 0, sizeof(*o));
 	o->size = sizeof(*o);
-	o->stride = attr->stride ? attr->stride : RSEQ_MEMPOOL_STRIDE;
-	o->unit_bytes = o->stride;
-	o->max_cpus = (unsigned)attr->max_nr_cpus;
+	o->stride = attr->stride;
+	o->unit_bytes = attr->stride;
+	o->max_cpus = (unsigned)pool->cpus + (attr->is_robust ? ALLOD_LIBRSEQ_BEYOND_ : 0);
 	o->max_chunks = attr->max_nr_ranges;
-	o->max_element = item_len;
+	o->max_element = pool->item_len;
 	o->content = is_zero ? ALLOD_PERCPU_CONTENT_ZERO : ALLOD_PERCPU_CONTENT_INIT;
-	if (!attr->is_percpu)
+	if (attr->is_global)
 		o->flags |= ALLOD_PERCPU_GLOBAL;
 	if (attr->is_robust)
 		o->flags |= ALLOD_PERCPU_ROBUST;
@@ -212,6 +224,20 @@ static inline void allod_librseq_options_(struct allod_percpu_options *o, size_t
 	}
 }
 
+/* Fills in what the attributes leave to the library; 0 if they are valid. */
+static inline int allod_librseq_check_(struct rseq_mempool_attr *attr, size_t item_len)
+{
+	if (!attr->stride)
+		attr->stride = RSEQ_MEMPOOL_STRIDE;
+	if (attr->is_global)
+		attr->max_nr_cpus = 1;
+	else if (!attr->max_nr_cpus)
+		attr->max_nr_cpus = (int)allod_percpu_possible_cpus();
+	return item_len > attr->stride || attr->max_nr_cpus < 0 ||
+		attr->max_nr_cpus > ALLOD_PERCPU_CPUS_MAX - ALLOD_LIBRSEQ_BEYOND_ ||
+		(unsigned)attr->policy > RSEQ_MEMPOOL_POPULATE_COW_ZERO;
+}
+
 static inline struct rseq_mempool *rseq_mempool_create(const char *pool_name, size_t item_len,
 	const struct rseq_mempool_attr *given)
 {
@@ -220,26 +246,28 @@ static inline struct rseq_mempool *rseq_mempool_create(const char *pool_name, si
 	struct rseq_mempool *pool;
 
 	memset(&attr, 0, sizeof(attr));
-	attr.is_percpu = 1;
 	if (given)
 		attr = *given;
 	if (item_len < sizeof(void *))
 		item_len = sizeof(void *);
-	item_len = (size_t)1 << allod_librseq_order_(item_len);
-	if (item_len > (attr.stride ? attr.stride : RSEQ_MEMPOOL_STRIDE) || attr.max_nr_cpus < 0) {
+	if (item_len > ~(size_t)0 / 2 + 1 ||
+		allod_librseq_check_(&attr, (size_t)1 << allod_librseq_order_(item_len))) {
 		errno = EINVAL;
 		return NULL;
 	}
 	pool = (struct rseq_mempool *)calloc(1, sizeof(*pool));
 	if (!pool)
 		return NULL;
-	pool->item_len = item_len;
-	pool->is_percpu = attr.is_percpu;
+	pool->item_len = (size_t)1 << allod_librseq_order_(item_len);
+	pool->is_percpu = !attr.is_global;
+	pool->cpus = attr.max_nr_cpus;
 	pool->init_func = attr.init_func;
 	pool->init_priv = attr.init_priv;
-	allod_librseq_options_(&options, item_len, &attr, pool);
+	allod_librseq_options_(&options, &attr, pool);
 	pool->pool = allod_percpu_pool_create(pool_name, &options);
 	if (!pool->pool) {
+		if (errno != EINVAL)
+			errno = ENOMEM;
 		free(pool);
 		return NULL;
 	}
@@ -255,21 +283,32 @@ static inline int rseq_mempool_destroy(struct rseq_mempool *pool)
 	return 0;
 }
 
+/*
+ * Items are aligned to their size. They are so unasked, since all of a pool are of one size, and those
+ * that are kept at hand in a thread are kept for requests that ask for nothing.
+ */
+static inline size_t allod_librseq_align_(const struct rseq_mempool *pool)
+{
+	return pool->item_len <= 1024 ? 0 : pool->item_len;
+}
+
 static inline void __rseq_percpu *rseq_mempool_percpu_malloc(struct rseq_mempool *pool)
 {
-	return allod_percpu_alloc(pool->pool, pool->item_len, pool->item_len);
+	return allod_percpu_alloc(pool->pool, pool->item_len, allod_librseq_align_(pool));
 }
 
 static inline void __rseq_percpu *rseq_mempool_percpu_zmalloc(struct rseq_mempool *pool)
 {
-	return allod_percpu_zalloc(pool->pool, pool->item_len, pool->item_len);
+	return allod_percpu_zalloc(pool->pool, pool->item_len, allod_librseq_align_(pool));
 }
 
 static inline void __rseq_percpu *rseq_mempool_percpu_malloc_init(struct rseq_mempool *pool,
 	void *init_ptr, size_t init_len)
 {
-	return allod_percpu_alloc_init(pool->pool, pool->item_len, pool->item_len, init_ptr,
-		init_len);
+	if (!init_ptr && init_len <= pool->item_len)
+		return rseq_mempool_percpu_malloc(pool);
+	return allod_percpu_alloc_init(pool->pool, pool->item_len, allod_librseq_align_(pool),
+		init_ptr, init_len);
 }
 
 static inline void *rseq_mempool_malloc(struct rseq_mempool *pool)
@@ -300,13 +339,8 @@ static inline struct rseq_mempool_set *rseq_mempool_set_create(void)
 	struct rseq_mempool_set *pool_set =
 		(struct rseq_mempool_set *)calloc(1, sizeof(struct rseq_mempool_set));
 
-	if (!pool_set)
-		return NULL;
-	pool_set->set = allod_percpu_set_create();
-	if (!pool_set->set) {
-		free(pool_set);
-		return NULL;
-	}
+	if (pool_set)
+		pthread_mutex_init(&pool_set->lock, NULL);
 	return pool_set;
 }
 
@@ -316,9 +350,9 @@ static inline int rseq_mempool_set_destroy(struct rseq_mempool_set *pool_set)
 
 	if (!pool_set)
 		return 0;
-	allod_percpu_set_destroy(pool_set->set);
 	for (order = 0; order < 64; order++)
-		free(pool_set->pools[order]);
+		rseq_mempool_destroy(pool_set->pools[order]);
+	pthread_mutex_destroy(&pool_set->lock);
 	free(pool_set);
 	return 0;
 }
@@ -326,30 +360,73 @@ static inline int rseq_mempool_set_destroy(struct rseq_mempool_set *pool_set)
 static inline int rseq_mempool_set_add_pool(struct rseq_mempool_set *pool_set,
 	struct rseq_mempool *pool)
 {
-	if (allod_percpu_set_add(pool_set->set, pool->pool)) {
-		errno = EBUSY;
-		return -1;
+	struct rseq_mempool **place = &pool_set->pools[allod_librseq_order_(pool->item_len)];
+	struct rseq_mempool *other;
+
+	pthread_mutex_lock(&pool_set->lock);
+	other = *place;
+	if (!other)
+		*place = pool;
+	pthread_mutex_unlock(&pool_set->lock);
+	if (!other)
+		return 0;
+	errno = EBUSY;
+	return -1;
+}
+
+static inline struct rseq_mempool *allod_librseq_set_from_(struct rseq_mempool_set *pool_set,
+	unsigned *order)
+{
+	struct rseq_mempool *pool = NULL;
+
+	pthread_mutex_lock(&pool_set->lock);
+	while (*order < 64 && !(pool = pool_set->pools[*order]))
+		++*order;
+	pthread_mutex_unlock(&pool_set->lock);
+	return pool;
+}
+
+enum allod_librseq_kind_ { ALLOD_LIBRSEQ_PLAIN_, ALLOD_LIBRSEQ_ZERO_, ALLOD_LIBRSEQ_INIT_ };
+
+/* From the smallest pool that the length fits and that has room: a whole item of it. */
+static inline void __rseq_percpu *allod_librseq_set_alloc_(struct rseq_mempool_set *pool_set,
+	size_t len, enum allod_librseq_kind_ kind, void *init_ptr)
+{
+	unsigned order = allod_librseq_order_(len);
+	void __rseq_percpu *item = NULL;
+	struct rseq_mempool *pool;
+
+	for (; len <= ~(size_t)0 / 2 + 1; order++) {
+		pool = allod_librseq_set_from_(pool_set, &order);
+		if (!pool)
+			break;
+		item = kind == ALLOD_LIBRSEQ_INIT_
+			? rseq_mempool_percpu_malloc_init(pool, init_ptr, len)
+			: kind == ALLOD_LIBRSEQ_ZERO_ ? rseq_mempool_percpu_zmalloc(pool)
+						      : rseq_mempool_percpu_malloc(pool);
+		if (item || errno != ENOMEM)
+			return item;
 	}
-	pool_set->pools[allod_librseq_order_(pool->item_len)] = pool;
-	return 0;
+	errno = ENOMEM;
+	return NULL;
 }
 
 static inline void __rseq_percpu *rseq_mempool_set_percpu_malloc(struct rseq_mempool_set *pool_set,
 	size_t len)
 {
-	return allod_percpu_set_alloc(pool_set->set, len, NULL, 0);
+	return allod_librseq_set_alloc_(pool_set, len, ALLOD_LIBRSEQ_PLAIN_, NULL);
 }
 
 static inline void __rseq_percpu *rseq_mempool_set_percpu_zmalloc(struct rseq_mempool_set *pool_set,
 	size_t len)
 {
-	return allod_percpu_set_zalloc(pool_set->set, len);
+	return allod_librseq_set_alloc_(pool_set, len, ALLOD_LIBRSEQ_ZERO_, NULL);
 }
 
 static inline void __rseq_percpu *rseq_mempool_set_percpu_malloc_init(
 	struct rseq_mempool_set *pool_set, void *init_ptr, size_t len)
 {
-	return allod_percpu_set_alloc(pool_set->set, len, init_ptr, len);
+	return allod_librseq_set_alloc_(pool_set, len, ALLOD_LIBRSEQ_INIT_, init_ptr);
 }
 
 static inline void *rseq_mempool_set_malloc(struct rseq_mempool_set *pool_set, size_t len)
@@ -368,13 +445,22 @@ static inline void *rseq_mempool_set_malloc_init(struct rseq_mempool_set *pool_s
 	return (void *)rseq_mempool_set_percpu_malloc_init(pool_set, init_ptr, len);
 }
 
-/* Pages come from the node of who first stores to them; ALLOD_PERCPU_NUMA does more. */
+#ifdef __cplusplus
+extern "C" {
+#endif
+/* Moves pages to the processor's node, and has those to come taken from there. */
+int allod_percpu_range_to_node_(void *range, size_t bytes, int cpu, int flags) ALLOD_NOTHROW;
+#ifdef __cplusplus
+}
+#endif
+
 static inline int rseq_mempool_range_init_numa(void *addr, size_t len, int cpu, int numa_flags)
 {
-	(void)addr;
-	(void)len;
-	(void)cpu;
-	errno = numa_flags ? ENOSYS : EINVAL;
+	int error = allod_percpu_range_to_node_(addr, len, cpu, numa_flags);
+
+	if (!error)
+		return 0;
+	errno = -error;
 	return -1;
 }
 
@@ -382,7 +468,7 @@ static inline int rseq_mempool_get_max_nr_cpus(struct rseq_mempool *mempool)
 {
 	if (!mempool || !mempool->is_percpu)
 		return allod_librseq_invalid_();
-	return (int)allod_percpu_pool_cpus(mempool->pool);
+	return mempool->cpus;
 }
 
 #endif /* ALLOD_COMPAT_LIBRSEQ_MEMPOOL_H */
