@@ -13,7 +13,7 @@
  * page.
  *
  * Operations
- *   put        raise high_blocks; set the bits word by word; fence; open the hints
+ *   put        raise high_blocks; set the bits word by word; open the hints
  *   take       near path in the word of `start`; else search from `start` to high_blocks, then from
  *              0 to the block of `start`; claim word by word, put back on conflict
  *   settle     after a whole block was searched in vain: mark the hint, fence, search the block
@@ -30,14 +30,16 @@
  *   [bitmap.1] the CAS that frees bits releases, the CAS that takes them acquires: the taker sees
  *     what was written to the run before. All changes of a word are read-modify-writes, so those
  *     that come between carry the release on.
- *   [bitmap.2] put:    W (set bits)          F1 (fence)   H (look at the hint; CAS unless open)
- *              settle: M (CAS a fresh mark)  F2 (fence)   R (read words)   L (CAS the mark to n-1)
- *     Both fences are sequentially consistent. If F1 comes before F2, R sees the bits that W set,
- *     or that they have been taken since, and the lowered bound is true of them. If F2 comes before
- *     F1, H sees M or something later. If it sees M or the lowered bound, it opens the hint, after
- *     L or so that L fails. If it sees an open hint, that is later than M, so another put opened
- *     the hint in between, and L fails, for each opening and each mark has an epoch of its own. So
- *     when put has returned, the bound of its blocks is true of its bits until they are taken.
+ *   [bitmap.2] put:    W (set bits)           H (look at the hint; CAS unless open)
+ *              settle: M (CAS a fresh mark)   F (fence)    R (read words)   L (CAS the mark to n-1)
+ *     W, H and F are sequentially consistent, so they have one order, in which W is before H. If W
+ *     comes before F, R sees the bits that W set, or that they have been taken since, and the lowered
+ *     bound is true of them. If F comes before W, and so before H, H sees M or something later. If
+ *     it sees M or the lowered bound, it opens the hint, after L or so that L fails. If it sees an
+ *     open hint, that is later than M, so another put opened the hint in between, and L fails, for
+ *     each opening and each mark has an epoch of its own. So when put has returned, the bound of its
+ *     blocks is true of its bits until they are taken. (W is a locked instruction anyway; a fence
+ *     between W and H instead would be one more.)
  *   [bitmap.3] a failing search looks whether a take put bits back meanwhile, and then goes round
  *     again: the bits may have been missed only because two takes stood in each other's way.
  *   high_blocks needs no order: a put that has returned has raised it or read it raised.
@@ -63,26 +65,33 @@ struct request {
 	uint64_t pattern; /* a bit for each multiple of align in a word */
 };
 
-/* Takes all bits of the mask, or none and returns false; `value` is what the word held lately. */
-static inline bool word_take(_Atomic(uint64_t) *word, uint64_t value, uint64_t mask)
+/* Takes all bits of the mask, or none and returns false; *value is what the word held lately. */
+static inline bool word_take(_Atomic(uint64_t) *word, uint64_t *value, uint64_t mask)
 {
-	while ((value & mask) == mask) {
+	while ((*value & mask) == mask) {
 		/* [bitmap.1] acq: sees what was written before word_put(). */
-		if (a_cas_weak_acq(word, &value, value & ~mask))
+		if (a_cas_weak_acq(word, value, *value & ~mask))
 			return true;
 	}
 	return false;
 }
 
-/* Frees all bits of the mask, or none and returns false if one is free already. */
-static inline bool word_put(_Atomic(uint64_t) *word, uint64_t mask)
+/*
+ * Frees all bits of the mask, or none and returns false if one is free already. *ret_was: the word
+ * before.
+ */
+static inline bool word_put(_Atomic(uint64_t) *word, uint64_t mask, uint64_t *ret_was)
 {
 	uint64_t value = a_load_rlx(word);
 
 	while ((value & mask) == 0) {
-		/* [bitmap.1] rel: gives the run's memory to who takes it in word_take(). */
-		if (a_cas_weak_rel(word, &value, value | mask))
+		/* [bitmap.1] rel: gives the run's memory to who takes it in word_take().
+		 * [bitmap.2] seq: the bits are set before hint_open() looks; pairs with
+		 * block_settle(). */
+		if (a_cas_weak_seq(word, &value, value | mask)) {
+			*ret_was = value;
 			return true;
+		}
 	}
 	return false;
 }
@@ -101,7 +110,8 @@ static inline uint64_t hint_next(uint64_t hint, uint64_t low)
 /* Makes the hint say that any run may start in the block. */
 static inline void hint_open(struct bitmap *b, size_t block)
 {
-	uint64_t hint = a_load_rlx(&b->hints[block]);
+	/* [bitmap.2] seq: the bits are set before the hint is looked at; pairs with block_settle(). */
+	uint64_t hint = a_load_seq(&b->hints[block]);
 
 	while (!hint_is_open(hint)) {
 		if (a_cas_weak_rlx(&b->hints[block], &hint, hint_next(hint, 0)))
@@ -115,9 +125,6 @@ static inline void hints_open(struct bitmap *b, size_t pos, size_t n)
 	size_t first = pos / BITMAP_BLOCK_BITS;
 	size_t last = (pos + n - 1) / BITMAP_BLOCK_BITS;
 
-	/* [bitmap.2] seq: the bits are set before the hints are looked at; pairs with
-	 * block_settle(). */
-	a_fence_seq();
 	for (size_t block = first ? first - 1 : 0; block <= last; block++)
 		hint_open(b, block);
 }
@@ -215,7 +222,7 @@ static __attribute__((noinline)) bool block_settle(struct bitmap *b, const struc
 
 	if (hint_bound(hint) < rq->n || !a_cas_strong_rlx(&b->hints[block], &hint, marked))
 		return false;
-	/* [bitmap.2] seq: the mark is set before the words are read; pairs with hints_open(). */
+	/* [bitmap.2] seq: the mark is set before the words are read; pairs with word_put(). */
 	a_fence_seq();
 	if (block_find(b, rq, block * BITMAP_BLOCK_BITS) != BITMAP_NONE)
 		return true;
@@ -230,7 +237,8 @@ static __attribute__((cold, noinline)) void claim_undo(struct bitmap *b, size_t 
 	if (pos == end)
 		return;
 	for (size_t at = pos; at < end; at = word_end(at)) {
-		bool was_ours = word_put(&b->words[at / WORD_BITS], word_mask(at, end));
+		uint64_t was;
+		bool was_ours = word_put(&b->words[at / WORD_BITS], word_mask(at, end), &was);
 		ASSERT(was_ours);
 		(void)was_ours;
 	}
@@ -239,14 +247,18 @@ static __attribute__((cold, noinline)) void claim_undo(struct bitmap *b, size_t 
 	a_add_rel(&b->rollbacks, 1);
 }
 
-/* Takes the bits [pos, pos + n) upward word by word, or nothing and returns false. */
-static bool claim(struct bitmap *b, size_t pos, size_t n)
+/*
+ * Takes the bits [pos, pos + n) upward word by word, or nothing and returns false. *ret_last: what
+ * the last word was.
+ */
+static inline bool claim(struct bitmap *b, size_t pos, size_t n, uint64_t *ret_last)
 {
 	size_t end = pos + n;
 
 	for (size_t at = pos; at < end; at = word_end(at)) {
 		_Atomic(uint64_t) *word = &b->words[at / WORD_BITS];
-		if (!word_take(word, a_load_rlx(word), word_mask(at, end))) {
+		*ret_last = a_load_rlx(word);
+		if (!word_take(word, ret_last, word_mask(at, end))) {
 			claim_undo(b, pos, at);
 			return false;
 		}
@@ -262,8 +274,9 @@ static size_t block_take(struct bitmap *b, const struct request *rq, size_t from
 
 	for (;;) {
 		size_t pos = block_find(b, rq, from);
+		uint64_t last;
 		if (pos != BITMAP_NONE) {
-			if (claim(b, pos, rq->n))
+			if (claim(b, pos, rq->n, &last))
 				return pos;
 		} else if (!may_settle || !block_settle(b, rq, from / BITMAP_BLOCK_BITS)) {
 			return BITMAP_NONE;
@@ -342,8 +355,8 @@ static inline size_t take_near(struct bitmap *b, size_t n, size_t start)
 		return BITMAP_NONE;
 	size_t low = (size_t)__builtin_ctzll(starts);
 	uint64_t mask = (n < WORD_BITS ? (1ull << n) - 1 : ~0ull) << low;
-	return word_take(word, value, mask) ? (start & ~(size_t)(WORD_BITS - 1)) + low
-					    : BITMAP_NONE;
+	return word_take(word, &value, mask) ? (start & ~(size_t)(WORD_BITS - 1)) + low
+					     : BITMAP_NONE;
 }
 
 size_t bitmap_take(struct bitmap *b, size_t n, size_t align, size_t align_offset, size_t start)
@@ -360,13 +373,38 @@ size_t bitmap_take(struct bitmap *b, size_t n, size_t align, size_t align_offset
 	return take_anywhere(b, n, align, align_offset, start);
 }
 
+/* Whether all of [pos, end) is free at this moment. */
+static inline bool is_free(const struct bitmap *b, size_t pos, size_t end)
+{
+	for (size_t at = pos; at < end; at = word_end(at)) {
+		if (~a_load_rlx(&b->words[at / WORD_BITS]) & word_mask(at, end))
+			return false;
+	}
+	return true;
+}
+
 bool bitmap_take_at(struct bitmap *b, size_t pos, size_t n)
 {
+	size_t end;
+
+	return bitmap_take_front(b, pos, n, &end);
+}
+
+bool bitmap_take_front(struct bitmap *b, size_t pos, size_t n, size_t *ret_end)
+{
+	const size_t end = pos + n;
+	const size_t high = end % WORD_BITS;
+	uint64_t used = 0;
+
 	ASSERT(n > 0);
 	if (pos >= b->bits || n > b->bits - pos)
 		return false;
 	/* A look first: a claim that fails half-way would be in the way of others. */
-	return first_used(b, pos, pos + n) == pos + n && claim(b, pos, n);
+	if (!is_free(b, pos, end) || !claim(b, pos, n, &used))
+		return false;
+	used = high ? ~used >> high : 1;
+	*ret_end = used ? end + (size_t)__builtin_ctzll(used) : word_end(end);
+	return true;
 }
 
 /* Notes that the blocks below `blocks` have had a free bit. */
@@ -378,36 +416,78 @@ static __attribute__((cold, noinline)) void high_raise(struct bitmap *b, uint64_
 		;
 }
 
-/* Frees the bits [pos, end), or none and returns false if one of them is free already. */
-static __attribute__((noinline)) bool words_put(struct bitmap *b, size_t pos, size_t end)
+/*
+ * Frees the bits [pos, end), or none and returns false if one of them is free already. Tells what
+ * the first and the last word were.
+ */
+static inline bool words_put(struct bitmap *b, size_t pos, size_t end, uint64_t *ret_first,
+	uint64_t *ret_last)
 {
-	for (size_t at = pos; at < end; at = word_end(at)) {
+	size_t at = word_end(pos);
+
+	if (at >= end) {
+		if (!word_put(&b->words[pos / WORD_BITS], word_mask(pos, end), ret_first))
+			return false;
+		*ret_last = *ret_first;
+		return true;
+	}
+	for (at = pos; at < end; at = word_end(at)) {
 		if (a_load_rlx(&b->words[at / WORD_BITS]) & word_mask(at, end))
 			return false;
 	}
-	for (size_t at = pos; at < end; at = word_end(at)) {
-		if (!word_put(&b->words[at / WORD_BITS], word_mask(at, end)))
+	if (!word_put(&b->words[pos / WORD_BITS], word_mask(pos, end), ret_first))
+		return false;
+	for (at = word_end(pos); at < end; at = word_end(at)) {
+		if (!word_put(&b->words[at / WORD_BITS], word_mask(at, end), ret_last))
 			return false;
 	}
 	return true;
 }
 
-bool bitmap_put(struct bitmap *b, size_t pos, size_t n)
+static inline bool put(struct bitmap *b, size_t pos, size_t n, uint64_t *ret_first,
+	uint64_t *ret_last)
 {
-	size_t low = pos % WORD_BITS;
-	size_t last_block = (pos + n - 1) / BITMAP_BLOCK_BITS;
+	const size_t last_block = (pos + n - 1) / BITMAP_BLOCK_BITS;
 
 	ASSERT(n > 0 && pos < b->bits && n <= b->bits - pos);
 	if (last_block >= a_load_rlx(&b->high_blocks))
 		high_raise(b, last_block + 1);
-	if (n <= WORD_BITS - low) {
-		uint64_t mask = ~0ull >> (WORD_BITS - n) << low;
-		if (!word_put(&b->words[pos / WORD_BITS], mask))
-			return false;
-	} else if (!words_put(b, pos, pos + n)) {
+	if (!words_put(b, pos, pos + n, ret_first, ret_last))
 		return false;
-	}
 	hints_open(b, pos, n);
+	return true;
+}
+
+bool bitmap_put(struct bitmap *b, size_t pos, size_t n)
+{
+	uint64_t first;
+	uint64_t last;
+
+	return put(b, pos, n, &first, &last);
+}
+
+bool bitmap_put_joined(struct bitmap *b, size_t pos, size_t n, size_t reach, size_t *ret_from,
+	size_t *ret_to)
+{
+	const size_t end = pos + n;
+	const size_t low = pos % WORD_BITS;
+	const size_t high = end % WORD_BITS;
+	uint64_t first;
+	uint64_t last;
+
+	if (!put(b, pos, n, &first, &last))
+		return false;
+	/* The words that were just changed tell most often; a used bit beside ours ends the run. */
+	first = low ? ~first << (WORD_BITS - low) : 0;
+	if (first)
+		*ret_from = pos - (size_t)__builtin_clzll(first);
+	else
+		*ret_from = free_begin(b, pos - low, pos > reach ? pos - reach : 0);
+	last = high ? ~last >> high : 0;
+	if (last)
+		*ret_to = end + (size_t)__builtin_ctzll(last);
+	else
+		*ret_to = first_used(b, high ? word_end(end) : end, end + reach);
 	return true;
 }
 

@@ -51,30 +51,6 @@ size_t bitmap_free_end(const struct bitmap *b, size_t from, size_t limit)
 	return first_used(b, from, limit);
 }
 
-/* The beginning of the free bits that end before `pos`, not below `least`. */
-static size_t free_begin(const struct bitmap *b, size_t pos, size_t least)
-{
-	while (pos > least) {
-		size_t word = (pos - 1) / WORD_BITS;
-		size_t high = pos - word * WORD_BITS;
-		uint64_t used = ~a_load_rlx(&b->words[word]) << (WORD_BITS - high);
-		if (used)
-			pos -= min_size((size_t)__builtin_clzll(used), pos - least);
-		else
-			pos = word * WORD_BITS > least ? word * WORD_BITS : least;
-		if (used)
-			break;
-	}
-	return pos;
-}
-
-void bitmap_around(const struct bitmap *b, size_t pos, size_t n, size_t reach, size_t *ret_from,
-	size_t *ret_to)
-{
-	*ret_from = free_begin(b, pos, pos > reach ? pos - reach : 0);
-	*ret_to = first_used(b, pos + n, pos + n + reach);
-}
-
 /* The longest free run, up to 512 bits, that starts in the block. */
 static size_t block_longest(const struct bitmap *b, size_t block)
 {

@@ -55,3 +55,20 @@ static inline size_t first_used(const struct bitmap *b, size_t from, size_t end)
 	}
 	return end;
 }
+
+/* The beginning of the free bits that end before `pos`, not below `least`. */
+static inline size_t free_begin(const struct bitmap *b, size_t pos, size_t least)
+{
+	while (pos > least) {
+		size_t word = (pos - 1) / WORD_BITS;
+		size_t high = pos - word * WORD_BITS;
+		uint64_t used = ~a_load_rlx(&b->words[word]) << (WORD_BITS - high);
+		if (used)
+			pos -= min_size((size_t)__builtin_clzll(used), pos - least);
+		else
+			pos = word * WORD_BITS > least ? word * WORD_BITS : least;
+		if (used)
+			break;
+	}
+	return pos;
+}

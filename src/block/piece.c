@@ -99,10 +99,10 @@ static bool list_put(struct unit *unit, unsigned listed)
 	if (a_load_rlx(&l->hints[listed - 1]) > pos)
 		a_store_rlx(&l->hints[listed - 1], (uint32_t)pos);
 	/*
-	 * [block.5] seq: the bit is there before the word is read; pairs with make_free().
-	 * (bitmap_put() ends with such a fence.)
+	 * [block.5] seq: the bit is there before the word is read, for bitmap_put() sets it by an
+	 * operation of that order; pairs with make_free().
 	 */
-	return !is_listed_well(a_load_rlx(&unit->word)) && bit_take(unit, listed);
+	return !is_listed_well(a_load_seq(&unit->word)) && bit_take(unit, listed);
 }
 
 /* A granule from the list, whose bit is ours then, or NULL. */

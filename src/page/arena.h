@@ -70,7 +70,6 @@ enum {
 	FIT_LEAST_GRANULES = 8,
 	FIT_CLASSES = 57,
 	FIT_WAYS = 4,
-	FIT_REACH = 1024,
 };
 
 /*
@@ -140,9 +139,9 @@ struct arena {
 	struct stack slots_free;       /* those handed back */
 	/* Where to begin a search; a wrong value costs density, nothing else. */
 	_Atomic(uint32_t) hints[ARENA_HINTS];
-	/* Classes of lengths of which places may be known, and those, plus one; see fit.c. */
+	/* Classes of lengths of which places may be known, and those; see fit.c. */
 	_Atomic(uint64_t) fit_classes;
-	_Atomic(uint32_t) fit[FIT_CLASSES][FIT_WAYS];
+	_Atomic(uint64_t) fit[FIT_CLASSES][FIT_WAYS];
 
 	/* Granules used in the low half, free dirty ones in the high half. */
 	alignas(64) _Atomic(uint64_t) balance;
@@ -260,8 +259,8 @@ void run_note_peak(struct arena *a, uint64_t balance);
 
 /* Takes n granules where a large run is known to have become free, or BITMAP_NONE. */
 size_t fit_take(struct arena *a, size_t n);
-/* These granules have become free. */
-void fit_note(struct arena *a, size_t pos, size_t n);
+/* Makes granules free, whose runs are found again so; false: one of them is free. */
+bool fit_put(struct arena *a, size_t pos, size_t n);
 
 /* direct.c: runs by a mapping of their own, for what the arena cannot serve. */
 int direct_alloc(struct arena *a, size_t n, size_t align_bytes, struct page_run *ret_run);

@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Where free runs of 512 KiB and more may be, by length: so that a large run is found at once, and
- * fits well, however many used ones lie between. A class has runs of one eighth of a power of two;
- * each keeps the places of a few runs that became free lately.
+ * fits as well as any, however many used ones lie between. A class has runs of one eighth of a power
+ * of two; each keeps a few places. The shortest run that is long enough is taken, of those the
+ * lowest, so that what is in use stays dense.
+ *
+ * What becomes free is joined with its neighbours before it is entered, and theirs are taken out.
+ * Whoever takes from the bitmap alone leaves the place here as it was: when it is tried, what is
+ * left of it is entered again.
  *
  * All of it is a hint, also when threads race: a run is taken from the bitmap, which alone says what
  * is free, and one that is not known here is found by searching that.
  *
- * Operations        fit_take, fit_note
+ * Operations        fit_take, fit_put
  * Synchronization   any of them beside any other; all is changed by single stores that carry no
  *                   order, and a place that is lost by a race is found by the bitmap's search
  * Progress          wait-free but for the bitmap
@@ -17,10 +22,16 @@
 enum {
 	/* 2^3 granules are the least; a class for each eighth of a power of two from there. */
 	FIT_LEAST_SHIFT = 3,
+	/* From there on a run is as good as a longer one: which is lowest counts. */
+	FIT_LONG = 1024,
+	/* Free bits behind a run's known end are counted so far. */
+	FIT_REACH = 1024,
+	/* So many places are tried before the bitmap is searched. */
+	FIT_TRIES = 16,
 };
 
 /* The class of runs of n granules, n >= 8; those at least as long as its least lie in it. */
-static unsigned class_of(size_t n)
+static inline unsigned class_of(size_t n)
 {
 	unsigned shift = 63 - (unsigned)__builtin_clzll(n);
 	unsigned class = (shift - FIT_LEAST_SHIFT) << 3 | (n >> (shift - 3) & 7);
@@ -29,10 +40,28 @@ static unsigned class_of(size_t n)
 }
 
 /*
+ * A place is ~(length << 32 | position), or 0 for none: the best of several is the greatest.
+ */
+static inline uint64_t place_make(size_t pos, size_t n)
+{
+	return ~((uint64_t)(n < FIT_LONG ? n : FIT_LONG) << 32 | pos);
+}
+
+static inline size_t place_position(uint64_t place)
+{
+	return (uint32_t)~place;
+}
+
+static inline size_t place_length(uint64_t place)
+{
+	return (size_t)(~place >> 32);
+}
+
+/*
  * Says whether places of that class may be known. Of changes that race one may be lost: then they
  * are not found until another one is entered.
  */
-static void classes_change(struct arena *a, unsigned class, bool known)
+static inline void classes_change(struct arena *a, unsigned class, bool known)
 {
 	const uint64_t classes = a_load_rlx(&a->fit_classes);
 
@@ -40,102 +69,138 @@ static void classes_change(struct arena *a, unsigned class, bool known)
 		a_store_rlx(&a->fit_classes, classes ^ (uint64_t)1 << class);
 }
 
-/* Enters the free run that begins at pos. */
-static void enter(struct arena *a, size_t pos, size_t n)
+/* Enters the free run of n granules at pos, if it is long enough. Without room the worst goes. */
+static inline void enter(struct arena *a, size_t pos, size_t n)
 {
-	const unsigned class = class_of(n);
-	_Atomic(uint32_t) *ways = a->fit[class];
-	unsigned way = 0;
+	const uint64_t place = place_make(pos, n);
+	_Atomic(uint64_t) *ways;
+	uint64_t worst = place;
+	unsigned class;
+	unsigned found = FIT_WAYS;
 
-	while (way < FIT_WAYS - 1 && a_load_rlx(&ways[way]) != 0)
-		way++;
-	a_store_rlx(&ways[way], (uint32_t)pos + 1);
+	if (n < FIT_LEAST_GRANULES)
+		return;
+	class = class_of(n);
+	ways = a->fit[class];
+	for (unsigned i = 0; i < FIT_WAYS; i++) {
+		uint64_t way = a_load_rlx(&ways[i]);
+		if (way == place)
+			return;
+		found = way < worst ? i : found;
+		worst = way < worst ? way : worst;
+	}
+	if (found == FIT_WAYS)
+		return;
+	a_store_rlx(&ways[found], place);
 	classes_change(a, class, true);
 }
 
-void fit_note(struct arena *a, size_t pos, size_t n)
+/* Takes out the run of n granules at pos, if it is there. */
+static inline void leave(struct arena *a, size_t pos, size_t n)
+{
+	const uint64_t place = place_make(pos, n);
+	_Atomic(uint64_t) *ways;
+
+	if (n < FIT_LEAST_GRANULES)
+		return;
+	ways = a->fit[class_of(n)];
+	for (unsigned i = 0; i < FIT_WAYS; i++)
+		if (a_load_rlx(&ways[i]) == place)
+			a_store_rlx(&ways[i], 0);
+}
+
+bool fit_put(struct arena *a, size_t pos, size_t n)
 {
 	size_t from;
 	size_t to;
 
-	bitmap_around(&a->map, pos, n, FIT_REACH, &from, &to);
-	if (to - from >= FIT_LEAST_GRANULES)
-		enter(a, from, to - from);
-}
-
-/* Takes n granules at a place that a way names. */
-static bool way_take(struct arena *a, _Atomic(uint32_t) *way, size_t n, size_t *ret_pos)
-{
-	uint32_t entry = a_load_rlx(way);
-	size_t end;
-
-	if (!entry)
+	if (!bitmap_put_joined(&a->map, pos, n, FIT_REACH, &from, &to))
 		return false;
-	if (!bitmap_take_at(&a->map, entry - 1, n)) {
-		/* Not free any more, or shorter than it was. */
-		a_store_rlx(way, 0);
-		return false;
-	}
-	*ret_pos = entry - 1;
-	a_store_rlx(way, 0);
-	end = bitmap_free_end(&a->map, *ret_pos + n, *ret_pos + n + FIT_REACH);
-	if (end - *ret_pos - n >= FIT_LEAST_GRANULES)
-		enter(a, *ret_pos + n, end - *ret_pos - n);
+	leave(a, from, pos - from);
+	leave(a, pos + n, to - pos - n);
+	enter(a, from, to - from);
 	return true;
 }
 
-/* The way with the lowest place, so that what is in use stays dense; NULL if there is none. */
-static _Atomic(uint32_t) *lowest(_Atomic(uint32_t) *ways)
+/* A place that turned out to be another than was known: enters what is left of it. */
+static __attribute__((noinline)) void renew(struct arena *a, uint64_t place)
 {
-	uint32_t best = UINT32_MAX;
-	unsigned found = 0;
+	const size_t end = place_position(place) + place_length(place);
+	size_t pos = place_position(place);
+	size_t run;
 
-	for (unsigned i = 0; i < FIT_WAYS; i++) {
-		/* No place wraps round, to be the highest. */
-		uint32_t place = a_load_rlx(&ways[i]) - 1;
-		bool is_better = place < best;
-		found = is_better ? i : found;
-		best = is_better ? place : best;
+	while ((pos = bitmap_next_free(&a->map, pos, end, &run)) != BITMAP_NONE) {
+		enter(a, pos, run);
+		pos += run;
 	}
-	return best == UINT32_MAX ? NULL : &ways[found];
 }
 
-/* Takes one of n's own class, of which some are too short: they fit best. */
-static bool own_take(struct arena *a, size_t n, size_t *ret_pos)
+/* Takes n granules at a place of that class. */
+static inline bool place_take(struct arena *a, _Atomic(uint64_t) *way, uint64_t place, size_t n)
 {
-	_Atomic(uint32_t) *ways = a->fit[class_of(n)];
+	const size_t pos = place_position(place);
+	const size_t known = pos + place_length(place);
+	size_t end;
+
+	a_store_rlx(way, 0);
+	if (!bitmap_take_front(&a->map, pos, n, &end)) {
+		renew(a, place);
+		return false;
+	}
+	/* Where the word in which it ends tells nothing, what was known is true. */
+	if (end < known && end % 64 == 0)
+		end = known;
+	if (place_length(place) == FIT_LONG)
+		end = bitmap_free_end(&a->map, end, end + FIT_REACH);
+	enter(a, pos + n, end - pos - n);
+	return true;
+}
+
+/* The way of the best place of at least n granules, or FIT_WAYS. */
+static inline unsigned best_way(const _Atomic(uint64_t) *ways, size_t n, uint64_t *ret_place)
+{
+	const uint64_t most = place_make(0, n);
+	uint64_t best = 0;
+	unsigned found = FIT_WAYS;
 
 	for (unsigned i = 0; i < FIT_WAYS; i++) {
-		size_t pos = (size_t)a_load_rlx(&ways[i]) - 1;
-		if (pos != SIZE_MAX && bitmap_free_end(&a->map, pos, pos + n) == pos + n &&
-			way_take(a, &ways[i], n, ret_pos))
-			return true;
+		uint64_t way = a_load_rlx(&ways[i]);
+		bool is_better = way <= most && way > best;
+		found = is_better ? i : found;
+		best = is_better ? way : best;
 	}
-	return false;
+	*ret_place = best;
+	return found;
+}
+
+/* The best place of at least n granules; NULL if none is known. */
+static inline _Atomic(uint64_t) *find(struct arena *a, size_t n, uint64_t *ret_place)
+{
+	const unsigned own = class_of(n);
+	uint64_t classes = a_load_rlx(&a->fit_classes) >> own << own;
+
+	for (; classes; classes &= classes - 1) {
+		const unsigned class = (unsigned)__builtin_ctzll(classes);
+		unsigned way = best_way(a->fit[class], n, ret_place);
+		if (way < FIT_WAYS)
+			return &a->fit[class][way];
+		/* In its own class are some that are too short. */
+		if (class != own)
+			classes_change(a, class, false);
+	}
+	return NULL;
 }
 
 size_t fit_take(struct arena *a, size_t n)
 {
-	unsigned class;
-	_Atomic(uint32_t) *way;
-	uint64_t classes;
-	size_t pos;
+	_Atomic(uint64_t) *way;
+	uint64_t place;
 
-	if (n < FIT_LEAST_GRANULES)
+	if (n > FIT_LONG)
 		return BITMAP_NONE;
-	/* All of the next class are long enough; so are those of its own if n is its least. */
-	class = n > FIT_LEAST_GRANULES ? class_of(n - 1) + 1 : 0;
-	if (class >= FIT_CLASSES)
-		return BITMAP_NONE;
-	if (own_take(a, n, &pos))
-		return pos;
-	classes = a_load_rlx(&a->fit_classes) >> class << class;
-	for (; classes; classes &= classes - 1) {
-		class = (unsigned)__builtin_ctzll(classes);
-		for (int i = 0; i < FIT_WAYS && (way = lowest(a->fit[class])); i++)
-			if (way_take(a, way, n, &pos))
-				return pos;
-		classes_change(a, class, false);
-	}
+	/* What is left of a place that was cut may be the best, so all is looked at again. */
+	for (int i = 0; i < FIT_TRIES && (way = find(a, n, &place)); i++)
+		if (place_take(a, way, place, n))
+			return place_position(place);
 	return BITMAP_NONE;
 }

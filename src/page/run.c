@@ -108,11 +108,9 @@ size_t run_account_take(struct arena *a, size_t pos, size_t n)
 void run_put(struct arena *a, size_t pos, size_t n, size_t dirty)
 {
 	a_add_rlx(&a->balance, ((uint64_t)dirty << 32) - n);
-	if (!bitmap_put(&a->map, pos, n))
+	if (!fit_put(a, pos, n))
 		os_fatal("allod: double free\n");
 	hints_lower(a, pos);
-	if (n >= FIT_LEAST_GRANULES / 2)
-		fit_note(a, pos, n);
 }
 
 /* Gives granules none of which was moved in. */

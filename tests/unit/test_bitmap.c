@@ -238,6 +238,64 @@ TEST(a_put_that_joins_two_runs_is_found)
 	}
 }
 
+/* [from, to) is free but for one bit, whose put tells of all of it, as far as its reach. */
+static void check_joined(struct bitmap *b, size_t from, size_t to, size_t bit)
+{
+	const size_t reach = 200;
+	size_t ret_from = 0;
+	size_t ret_to = 0;
+
+	fresh(b, MAX_BITS);
+	if (bit > from)
+		CHECK(bitmap_put(b, from, bit - from));
+	if (to > bit + 1)
+		CHECK(bitmap_put(b, bit + 1, to - bit - 1));
+	CHECK(to - from == 1 || !bitmap_put_joined(b, from, to - from, reach, &ret_from, &ret_to));
+	CHECK(bitmap_put_joined(b, bit, 1, reach, &ret_from, &ret_to));
+	if (bit - from <= reach)
+		CHECK_EQ(ret_from, from);
+	else
+		CHECK(ret_from >= from && bit - ret_from >= reach);
+	if (to - bit - 1 <= reach)
+		CHECK_EQ(ret_to, to);
+	else
+		CHECK(ret_to <= to && ret_to - bit - 1 >= reach);
+	CHECK(bitmap_check(b));
+}
+
+TEST(a_put_tells_what_it_joined)
+{
+	static const size_t ends[] = { 0, 1, 63, 64, 65, 127, 128, 200, 320, 447, 448, 511, 512 };
+	const size_t count = sizeof ends / sizeof *ends;
+	struct bitmap b;
+
+	for (size_t i = 0; i < count; i++) {
+		for (size_t j = i + 1; j < count; j++) {
+			check_joined(&b, ends[i], ends[j], ends[i]);
+			check_joined(&b, ends[i], ends[j], ends[j] - 1);
+			check_joined(&b, ends[i], ends[j], (ends[i] + ends[j]) / 2);
+		}
+	}
+}
+
+/* What follows is told as far as the word in which the run ends. */
+TEST(a_take_tells_what_follows)
+{
+	struct bitmap b;
+	size_t end;
+
+	for (size_t n = 1; n < 200; n++) {
+		const size_t stop = (30 + n + 63) / 64 * 64;
+		fresh(&b, MAX_BITS);
+		CHECK(bitmap_put(&b, 30, 210));
+		CHECK(!bitmap_take_front(&b, 29, n, &end));
+		CHECK(!bitmap_take_front(&b, 30, 211, &end));
+		CHECK(bitmap_take_front(&b, 30, n, &end));
+		CHECK_EQ(end, stop < 240 ? stop : 240);
+		CHECK_EQ(bitmap_free_count(&b), 210 - n);
+	}
+}
+
 TEST(a_free_bit_makes_put_refuse_and_change_nothing)
 {
 	struct bitmap b;

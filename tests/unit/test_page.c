@@ -223,6 +223,38 @@ TEST(what_is_in_use_stays_dense)
 	CHECK_EQ(take(4, 0).base, third.base);
 }
 
+/*
+ * A large run is found in what a small one left of a hole, and in the hole that fits best; the arena
+ * does not grow for it.
+ */
+TEST(large_runs_fit_in_what_is_left)
+{
+	struct page_run small[2];
+	struct page_run holes[3];
+	struct page_run walls[3];
+	struct page_run run;
+	static const size_t sizes[] = { 40, 20, 100 };
+
+	CHECK_EQ(page_alloc(1, 0, &small[0]), 0);
+	for (int i = 0; i < 3; i++) {
+		CHECK_EQ(page_alloc(sizes[i], 0, &holes[i]), 0);
+		CHECK_EQ(page_alloc(1, 0, &walls[i]), 0);
+	}
+	for (int i = 0; i < 3; i++)
+		page_free(holes[i].base, sizes[i]);
+	CHECK_EQ(page_alloc(19, 0, &run), 0);
+	CHECK_EQ(run.base, holes[1].base);
+	CHECK_EQ(page_alloc(4, 0, &small[1]), 0);
+	CHECK_EQ(small[1].base, holes[0].base);
+	CHECK_EQ(page_alloc(36, 0, &run), 0);
+	CHECK_EQ(run.base, holes[0].base + 4 * PAGE_GRANULE_BYTES);
+	CHECK_EQ(page_alloc(30, 0, &run), 0);
+	CHECK_EQ(run.base, holes[2].base);
+	CHECK_EQ(page_alloc(70, 0, &run), 0);
+	CHECK_EQ(run.base, holes[2].base + 30 * PAGE_GRANULE_BYTES);
+	CHECK(page_check());
+}
+
 TEST(neighbours_join)
 {
 	struct page_run runs[16];

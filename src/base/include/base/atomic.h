@@ -9,9 +9,9 @@
  *   a_load_{rlx,acq,seq}(p)                      a_store_{rlx,rel,seq}(p, v)
  *   a_xchg_{rlx,acq,rel,acqrel}(p, v)            returns the old value
  *   a_{add,sub,or,and}_{rlx,acq,rel,acqrel}(p, v) returns the old value
- *   a_cas_{weak,strong}_{rlx,acq,rel,acqrel}(p, &expected, v)
+ *   a_cas_{weak,strong}_{rlx,acq,rel,acqrel}(p, &expected, v), a_cas_weak_seq(p, &expected, v)
  *                                                the failed read is relaxed for rlx and rel,
- *                                                acquire for acq and acqrel
+ *                                                acquire for acq and acqrel, and as ordered for seq
  *   a_fence_{acq,rel,acqrel,seq}()               a_signal_fence() orders against a signal handler
  *                                                on the same thread only
  *   a_pause()                                    a hint in a retry loop
@@ -55,6 +55,7 @@
 #define a_cas_weak_acq(p, e, v) A_CAS_(weak, p, e, v, acquire, acquire)
 #define a_cas_weak_rel(p, e, v) A_CAS_(weak, p, e, v, release, relaxed)
 #define a_cas_weak_acqrel(p, e, v) A_CAS_(weak, p, e, v, acq_rel, acquire)
+#define a_cas_weak_seq(p, e, v) A_CAS_(weak, p, e, v, seq_cst, seq_cst)
 #define a_cas_strong_rlx(p, e, v) A_CAS_(strong, p, e, v, relaxed, relaxed)
 #define a_cas_strong_acq(p, e, v) A_CAS_(strong, p, e, v, acquire, acquire)
 #define a_cas_strong_rel(p, e, v) A_CAS_(strong, p, e, v, release, relaxed)
@@ -194,6 +195,7 @@ void explore_data_write(volatile void *p, size_t size, const char *file, unsigne
 #define a_cas_weak_acq(p, e, v) A_CAS_("a_cas_weak_acq", ACQ, true, p, e, v)
 #define a_cas_weak_rel(p, e, v) A_CAS_("a_cas_weak_rel", REL, true, p, e, v)
 #define a_cas_weak_acqrel(p, e, v) A_CAS_("a_cas_weak_acqrel", ACQREL, true, p, e, v)
+#define a_cas_weak_seq(p, e, v) A_CAS_("a_cas_weak_seq", SEQ, true, p, e, v)
 #define a_cas_strong_rlx(p, e, v) A_CAS_("a_cas_strong_rlx", RLX, false, p, e, v)
 #define a_cas_strong_acq(p, e, v) A_CAS_("a_cas_strong_acq", ACQ, false, p, e, v)
 #define a_cas_strong_rel(p, e, v) A_CAS_("a_cas_strong_rel", REL, false, p, e, v)

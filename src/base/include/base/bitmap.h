@@ -65,11 +65,24 @@ size_t bitmap_take(struct bitmap *b, size_t n, size_t align, size_t align_offset
 bool bitmap_take_at(struct bitmap *b, size_t pos, size_t n);
 
 /*
+ * The same. Behind them bits up to *ret_end were free: up to the first used one, or to the next
+ * multiple of 64.
+ */
+bool bitmap_take_front(struct bitmap *b, size_t pos, size_t n, size_t *ret_end);
+
+/*
  * Makes the bits [pos, pos + n) free. Returns false, with nothing changed, if one of them is free
  * already. (Two puts that overlap and race may leave the lower part of the loser's bits free:
  * either is a double free, which the caller reports and dies of.) The range must lie in the map.
  */
 bool bitmap_put(struct bitmap *b, size_t pos, size_t n);
+
+/*
+ * The same; [*ret_from, *ret_to) are the free bits that they joined, theirs included, as far as
+ * `reach` or a little more on each side. A glance.
+ */
+bool bitmap_put_joined(struct bitmap *b, size_t pos, size_t n, size_t reach, size_t *ret_from,
+	size_t *ret_to);
 
 /* Whether the bit is free at this moment. */
 bool bitmap_is_free(const struct bitmap *b, size_t pos);
@@ -86,13 +99,6 @@ size_t bitmap_next_free(const struct bitmap *b, size_t from, size_t limit, size_
 
 /* The first bit in [from, limit) that is not free, or limit. */
 size_t bitmap_free_end(const struct bitmap *b, size_t from, size_t limit);
-
-/*
- * The free bits around [pos, pos + n) that join it, `reach` at most on each side: [*ret_from,
- * *ret_to), which holds it. A glance, likewise.
- */
-void bitmap_around(const struct bitmap *b, size_t pos, size_t n, size_t reach, size_t *ret_from,
-	size_t *ret_to);
 
 /*
  * Checks every hint against the words, for tests; nothing else may run. Returns true if no hint
