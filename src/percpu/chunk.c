@@ -125,9 +125,18 @@ uint32_t percpu_block_find(const struct percpu_chunk *chunk, uint32_t block, uin
 	return at == NOWHERE ? NOWHERE : base + at;
 }
 
+static bool is_avoided(const struct percpu_avoid *avoid, uint32_t block)
+{
+	for (uint32_t i = 0; i < avoid->count; i++) {
+		if (avoid->block[i] == block)
+			return true;
+	}
+	return false;
+}
+
 /* Searches from a block on. */
 static uint32_t find_from(const struct percpu_chunk *chunk, uint32_t from, uint32_t bits,
-	uint32_t align)
+	uint32_t align, const struct percpu_avoid *avoid)
 {
 	uint32_t start = 0;
 	uint32_t len = 0;
@@ -136,6 +145,10 @@ static uint32_t find_from(const struct percpu_chunk *chunk, uint32_t from, uint3
 		const struct percpu_hint *hint = &chunk->block[i];
 		uint32_t base = i * BLOCK_BITS;
 
+		if (is_avoided(avoid, i)) {
+			len = 0;
+			continue;
+		}
 		if (len) {
 			uint32_t at = align_up(start, align);
 			if (at + bits <= base + hint->left)
@@ -159,9 +172,11 @@ static uint32_t find_from(const struct percpu_chunk *chunk, uint32_t from, uint3
 /*
  * The first place in the chunk for a run, or NOWHERE. `align` in granules. What a search passes
  * over, for want of alignment perhaps, the next one like it need not look at: without that, small
- * elements of large alignment would look at all holes that they leave.
+ * elements of large alignment would look at all holes that they leave. Nothing of the blocks in
+ * `avoid` is found.
  */
-uint32_t percpu_chunk_find(struct percpu_chunk *chunk, uint32_t bits, uint32_t align)
+uint32_t percpu_chunk_find(struct percpu_chunk *chunk, uint32_t bits, uint32_t align,
+	const struct percpu_avoid *avoid)
 {
 	bool is_like = bits >= chunk->skip_bits && align >= chunk->skip_align;
 	uint32_t from = chunk->hint.first / BLOCK_BITS;
@@ -171,8 +186,8 @@ uint32_t percpu_chunk_find(struct percpu_chunk *chunk, uint32_t bits, uint32_t a
 		return NOWHERE;
 	if (is_like && chunk->skip_block > from)
 		from = chunk->skip_block;
-	at = find_from(chunk, from, bits, align);
-	if (bits <= BLOCK_BITS) {
+	at = find_from(chunk, from, bits, align, avoid);
+	if (bits <= BLOCK_BITS && !avoid->count) {
 		uint32_t block = at == NOWHERE ? chunk->blocks : at / BLOCK_BITS;
 		if (!is_like || block > chunk->skip_block || (bits == chunk->skip_bits)) {
 			chunk->skip_block = block;

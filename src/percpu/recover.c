@@ -73,6 +73,7 @@ void percpu_pool_recover(struct allod_percpu_pool *pool)
 	}
 	for (unsigned i = 0; i < CLASSES_MAX; i++)
 		pool->classes[i].bits = 0;
+	pool->taker_count = 0;
 	live = percpu_pool_live(pool);
 	/* Caches of threads that are not here counted; what they had is not known to the pool. */
 	pool->frees = pool->allocs > live ? pool->allocs - live : 0;

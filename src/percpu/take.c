@@ -118,26 +118,99 @@ static uint32_t carved(struct percpu_chunk *chunk, uint32_t at, uint32_t bits, u
 	return clean;
 }
 
+/* The blocks of the chunk that others took from last. */
+static struct percpu_avoid avoid_of(const struct allod_percpu_pool *pool,
+	const struct percpu_chunk *chunk)
+{
+	struct percpu_avoid avoid = { .count = 0 };
+
+	for (uint32_t i = 0; i < pool->taker_count; i++) {
+		const struct percpu_taker *taker = &pool->takers[i];
+		if (taker->chunk == chunk && taker->who != percpu_cache_self)
+			avoid.block[avoid.count++] = taker->block;
+	}
+	return avoid;
+}
+
+/* Notes that this thread took from the block; of too many threads some are forgotten. */
+static void taker_note(struct allod_percpu_pool *pool, const struct percpu_chunk *chunk,
+	uint32_t block)
+{
+	uint32_t i = 0;
+
+	while (i < pool->taker_count && pool->takers[i].who != percpu_cache_self)
+		i++;
+	if (i == TAKERS_MAX)
+		i = pool->taker_next++ % TAKERS_MAX;
+	else if (i == pool->taker_count)
+		pool->taker_count++;
+	pool->takers[i] = (struct percpu_taker){ percpu_cache_self, chunk, block };
+}
+
+struct wish {
+	uint32_t bits;
+	uint32_t align;
+	uint32_t want;
+	bool is_apart; /* where no other thread takes from */
+};
+
+static uint32_t take_in(struct percpu_chunk *chunk, const struct wish *wish, uintptr_t *ret,
+	uint32_t *ret_clean)
+{
+	uint32_t step = (wish->bits + wish->align - 1) & ~(wish->align - 1);
+	struct percpu_avoid avoid = { .count = 0 };
+	uint32_t want = wish->want;
+	uint32_t count;
+	uint32_t at;
+
+	if (wish->align > SLOT_BYTES >> GRANULE_SHIFT &&
+		(chunk->base >> GRANULE_SHIFT) % wish->align)
+		return 0;
+	if (wish->is_apart)
+		avoid = avoid_of(chunk->pool, chunk);
+	at = percpu_chunk_find(chunk, wish->bits, wish->align, &avoid);
+	if (at == NOWHERE)
+		return 0;
+	/* The next block may be another's. */
+	if (avoid.count && want > (BLOCK_BITS - at % BLOCK_BITS) / step)
+		want = (BLOCK_BITS - at % BLOCK_BITS) / step;
+	count = carve(chunk, at, wish->bits, wish->align, want ? want : 1);
+	*ret_clean = carved(chunk, at, wish->bits, step, count, ret);
+	if (wish->bits <= BLOCK_BITS)
+		taker_note(chunk->pool, chunk, (at + (count - 1) * step) / BLOCK_BITS);
+	percpu_chunk_relist(chunk);
+	return count;
+}
+
+static uint32_t take(struct allod_percpu_pool *pool, bool is_file, const struct wish *wish,
+	uintptr_t *ret, uint32_t *ret_clean)
+{
+	uint32_t count = 0;
+
+	for (unsigned list = percpu_chunk_list_of(wish->bits); list < CHUNK_LISTS; list++) {
+		for (struct percpu_chunk *c = pool->lists[is_file][list]; c; c = c->next) {
+			count = take_in(c, wish, ret, ret_clean);
+			if (count)
+				return count;
+		}
+	}
+	return count;
+}
+
 uint32_t percpu_pool_take_many(struct allod_percpu_pool *pool, bool is_file, uint32_t bits,
 	uint32_t align, uint32_t want, uintptr_t *ret, uint32_t *ret_clean)
 {
-	uint32_t step = (bits + align - 1) & ~(align - 1);
+	struct wish wish = { bits, align, want, pool->taker_count > 1 };
+	uint32_t count;
 
-	for (unsigned list = percpu_chunk_list_of(bits); list < CHUNK_LISTS; list++) {
-		for (struct percpu_chunk *c = pool->lists[is_file][list]; c; c = c->next) {
-			if (align > SLOT_BYTES >> GRANULE_SHIFT &&
-				(c->base >> GRANULE_SHIFT) % align)
-				continue;
-			uint32_t at = percpu_chunk_find(c, bits, align);
-			if (at == NOWHERE)
-				continue;
-			uint32_t count = carve(c, at, bits, align, want);
-			*ret_clean = carved(c, at, bits, step, count, ret);
-			percpu_chunk_relist(c);
-			return count;
-		}
+	/* The first time, this thread is not among those who take yet. */
+	wish.is_apart |= pool->taker_count == 1 && pool->takers[0].who != percpu_cache_self;
+	count = take(pool, is_file, &wish, ret, ret_clean);
+	if (!count && wish.is_apart) {
+		wish.is_apart = false;
+		count = take(pool, is_file, &wish, ret, ret_clean);
 	}
-	return 0;
+	return count;
 }
 
 /* Where an element of the chunk begins; NOWHERE if it is another's. */

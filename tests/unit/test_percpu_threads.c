@@ -3,6 +3,7 @@
 #include "allod/percpu.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
 
 #include "harness.h"
@@ -89,4 +90,69 @@ TEST_TIMEOUT(elements_go_from_thread_to_thread, 60)
 TEST_TIMEOUT(in_a_robust_pool_too, 60)
 {
 	run(ALLOD_PERCPU_ROBUST);
+}
+
+/* Threads whose elements share a word of the maps hinder each other at every call. */
+
+enum { TAKERS = 3, TAKEN = 100 };
+
+static uintptr_t taken[TAKERS][TAKEN];
+static _Atomic(unsigned) turn;
+
+/* Each in turn takes an element, from a pool that has room for all apart. */
+static void *take_in_turn(void *arg)
+{
+	unsigned self = (unsigned)(uintptr_t)arg;
+
+	for (unsigned i = 0; i < TAKEN; i++) {
+		/* Orders the calls only; pairs with the store below. */
+		while (a_load_acq(&turn) != i * TAKERS + self)
+			sched_yield();
+		taken[self][i] = (uintptr_t)allod_percpu_alloc(pool, 64, 0);
+		a_store_rel(&turn, i * TAKERS + self + 1);
+	}
+	return NULL;
+}
+
+static void take_by_threads(size_t unit_bytes, size_t max_chunks)
+{
+	struct allod_percpu_options options = ALLOD_PERCPU_OPTIONS_DEFAULT;
+	pthread_t threads[TAKERS];
+
+	options.max_cpus = CPUS;
+	options.unit_bytes = unit_bytes;
+	options.max_chunks = max_chunks;
+	pool = allod_percpu_pool_create("turns", &options);
+	a_store_rlx(&turn, 0);
+	for (uintptr_t i = 0; i < TAKERS; i++)
+		CHECK_EQ(pthread_create(&threads[i], NULL, take_in_turn, (void *)i), 0);
+	for (unsigned i = 0; i < TAKERS; i++)
+		pthread_join(threads[i], NULL);
+	CHECK_EQ(allod_percpu_pool_check(pool), NULL);
+}
+
+TEST(threads_take_from_blocks_of_their_own)
+{
+	take_by_threads(0, 0);
+	for (unsigned i = 0; i < TAKEN * TAKERS; i++) {
+		for (unsigned j = 0; j < TAKEN * TAKERS; j++) {
+			uintptr_t a = taken[i % TAKERS][i / TAKERS];
+			uintptr_t b = taken[j % TAKERS][j / TAKERS];
+			CHECK(a &&
+				(i % TAKERS == j % TAKERS || a / BLOCK_BYTES != b / BLOCK_BYTES));
+		}
+	}
+	allod_percpu_pool_destroy(pool);
+}
+
+TEST(and_from_each_others_when_there_is_nothing_else)
+{
+	unsigned got = 0;
+
+	/* Room for 320 elements, of which 300 are wanted and some are left at hand. */
+	take_by_threads(5 * BLOCK_BYTES, 1);
+	for (unsigned i = 0; i < TAKEN * TAKERS; i++)
+		got += taken[i % TAKERS][i / TAKERS] != 0;
+	CHECK(got > 250);
+	allod_percpu_pool_destroy(pool);
 }

@@ -141,10 +141,29 @@ struct percpu_class {
 	uint8_t content[CLASS_BYTES];
 };
 
+/*
+ * Where threads last took elements. Each keeps to a block of its own as long as there is another
+ * with room: who shares a block shares the cache lines of its maps, at every element.
+ */
+enum { TAKERS_MAX = 8 };
+
+struct percpu_taker {
+	const void *who; /* a thread's cache */
+	const struct percpu_chunk *chunk;
+	uint32_t block;
+};
+
+/* Blocks of a chunk that others take from. */
+struct percpu_avoid {
+	uint32_t count;
+	uint32_t block[TAKERS_MAX];
+};
+
 struct allod_percpu_pool {
 	struct percpu_lock lock;
 	uint32_t epoch;
-	_Atomic(uint64_t) serial; /* never used twice; 0: no pool */
+	/* What every call reads lies apart from the lock. */
+	_Alignas(64) _Atomic(uint64_t) serial; /* never used twice; 0: no pool */
 	struct allod_percpu_options options;
 	size_t stride;
 	size_t next_unit_bytes;
@@ -165,6 +184,9 @@ struct allod_percpu_pool {
 	uint32_t smallest;
 	uint32_t largest;
 	struct percpu_class classes[CLASSES_MAX];
+	struct percpu_taker takers[TAKERS_MAX];
+	uint32_t taker_count;
+	uint32_t taker_next;
 	uint64_t recent[RECENT_MAX];
 	uint32_t recent_next;
 	bool has_overlays;
@@ -271,7 +293,8 @@ unsigned percpu_chunk_list_of(uint32_t bits);
 void percpu_chunk_list(struct percpu_chunk *chunk);
 void percpu_chunk_unlist(struct percpu_chunk *chunk);
 void percpu_chunk_relist(struct percpu_chunk *chunk);
-uint32_t percpu_chunk_find(struct percpu_chunk *chunk, uint32_t bits, uint32_t align);
+uint32_t percpu_chunk_find(struct percpu_chunk *chunk, uint32_t bits, uint32_t align,
+	const struct percpu_avoid *avoid);
 uint32_t percpu_block_find(const struct percpu_chunk *chunk, uint32_t block, uint32_t bits,
 	uint32_t align);
 /* Marks a run as not free, or free again. Hints and lists follow. */
