@@ -32,6 +32,7 @@ struct target {
 /* What is known of a pool. */
 struct pool_stat {
 	char name[NAME_BYTES + 1];
+	const char *index; /* what its places are numbered by */
 	uint64_t elements;
 	uint64_t bytes;
 	uint64_t chunks;
@@ -161,6 +162,9 @@ static void read_pool(const struct target *t, const struct allod_percpu_pool *po
 
 	memset(s, 0, sizeof(*s));
 	memcpy(s->name, pool->name, NAME_BYTES);
+	s->index = pool_has(pool, ALLOD_PERCPU_GLOBAL)       ? "none"
+		: pool->options.index == ALLOD_PERCPU_BY_CID ? "cid"
+							     : "cpu";
 	for (unsigned i = 0; at && i < CHUNKS_MOST; i++) {
 		if (!read_at(t, at, &chunk, sizeof(chunk)) || chunk.bits % 64 ||
 			chunk.bits > (ALLOD_PERCPU_STRIDE >> GRANULE_SHIFT) - 1)
@@ -170,7 +174,26 @@ static void read_pool(const struct target *t, const struct allod_percpu_pool *po
 	}
 }
 
-static void print_text(const struct pool_stat *s)
+static void print_resident(const struct target *t, const struct pool_stat *s)
+{
+	char size[32];
+	struct format f;
+
+	if (t->pagemap < 0)
+		puts("  resident  not known: /proc/PID/pagemap cannot be read");
+	for (unsigned cpu = 0; cpu < ALLOD_PERCPU_CPUS_MAX; cpu++) {
+		if (!s->resident[cpu])
+			continue;
+		format_init(&f, size, sizeof(size));
+		format_bytes(&f, s->resident[cpu]);
+		if (!strcmp(s->index, "none"))
+			printf("  resident  %s\n", size);
+		else
+			printf("  %s %-5u %s resident\n", s->index, cpu, size);
+	}
+}
+
+static void print_text(const struct target *t, const struct pool_stat *s)
 {
 	char size[32];
 	struct format f;
@@ -182,13 +205,7 @@ static void print_text(const struct pool_stat *s)
 	format_init(&f, size, sizeof(size));
 	format_bytes(&f, s->unit_bytes);
 	printf("  chunks    %llu, %s for each processor\n", (unsigned long long)s->chunks, size);
-	for (unsigned cpu = 0; cpu < ALLOD_PERCPU_CPUS_MAX; cpu++) {
-		if (!s->resident[cpu])
-			continue;
-		format_init(&f, size, sizeof(size));
-		format_bytes(&f, s->resident[cpu]);
-		printf("  cpu %-5u %s resident\n", cpu, size);
-	}
+	print_resident(t, s);
 }
 
 static void member_u64(struct json *json, const char *key, uint64_t value)
@@ -202,6 +219,8 @@ static void print_json(struct json *json, const struct pool_stat *s)
 	json_object_begin(json);
 	json_key(json, "name");
 	json_str(json, s->name);
+	json_key(json, "index");
+	json_str(json, s->index);
 	member_u64(json, "elements", s->elements);
 	member_u64(json, "bytes", s->bytes);
 	member_u64(json, "chunks", s->chunks);
@@ -240,7 +259,7 @@ static unsigned walk(const struct target *t, struct json *json)
 		if (json)
 			print_json(json, &stat);
 		else
-			print_text(&stat);
+			print_text(t, &stat);
 	}
 	return count;
 }
@@ -264,6 +283,8 @@ static void show(const struct target *t, bool is_json)
 	json_str(&json, "allod.stat/1");
 	member_u64(&json, "pid", (uint64_t)t->pid);
 	member_u64(&json, "active_cpus", a_load_rlx(&t->root->active_count));
+	json_key(&json, "resident_known");
+	json_bool(&json, t->pagemap >= 0);
 	json_key(&json, "pools");
 	json_array_begin(&json);
 	walk(t, &json);

@@ -70,6 +70,11 @@ static int cpus_possible(struct format *value)
 	return line_show(value, "/sys/devices/system/cpu/possible");
 }
 
+static int memory_nodes(struct format *value)
+{
+	return line_show(value, "/sys/devices/system/node/online");
+}
+
 static int thp_mode(struct format *value)
 {
 	return line_show(value, "/sys/kernel/mm/transparent_hugepage/enabled");
@@ -165,7 +170,9 @@ const struct probe probes_host[] = {
 	{ "page-fault", "what is saved each time that a page stays mapped", "", page_fault },
 	{ "cpus-usable", "", "", cpus_usable },
 	{ "cpus-online", "", "", cpus_online },
-	{ "cpus-possible", "", "", cpus_possible },
+	{ "cpus-possible", "per-CPU memory has addresses for each", "", cpus_possible },
+	{ "memory-nodes", "ALLOD_PERCPU_NUMA: per-CPU memory comes from the processor's node",
+		"it comes from the node of who first stores to it", memory_nodes },
 	{ "thp", LATER "huge pages where a span is filled and reused",
 		LATER "every page is a base page: more faults, more TLB misses", thp_mode },
 	{ "thp-defrag", LATER "whether a fault may wait for a huge page", "", thp_defrag },

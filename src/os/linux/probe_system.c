@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Probes of what is not about mappings: per-CPU operations, pressure, and the background task. */
 #include "group.h"
+#include "linux/area.h"
 #include "linux/linux.h"
 #include "linux/probe.h"
 #include "linux/syscall.h"
@@ -100,10 +101,27 @@ static int rseq_mm_cid(struct format *value)
 {
 	unsigned long bytes = getauxval(AUX_RSEQ_FEATURE_BYTES);
 
+	if (!(&__rseq_size && __rseq_size) && probe_forked(try_rseq)) {
+		format_str(value, "needs rseq");
+		return -ENOTSUP;
+	}
+
 	if (bytes)
 		format_str(value, "kernel writes "), format_u64(value, bytes),
 			format_str(value, " bytes");
 	return bytes >= RSEQ_BYTES_FOR_MM_CID ? 0 : -ENOTSUP;
+}
+
+/* What the pools of per-CPU memory take their shared initial contents from. */
+static int memory_file(struct format *value)
+{
+	const int fd = os_linux_file_make("allod-probe", os_facts()->page_bytes);
+
+	(void)value;
+	if (fd < 0)
+		return fd;
+	os_syscall1(SYS_close, fd);
+	return 0;
 }
 
 static int kcmp(struct format *value)
@@ -220,5 +238,7 @@ const struct probe probes_system[] = {
 		"atomic instructions throughout", rseq },
 	{ "rseq-mm-cid", "per-CPU memory for no more processors than are used at once",
 		"memory for every processor that a thread has run on", rseq_mm_cid },
+	{ "memfd", "initial contents of per-CPU memory are shared until a processor writes",
+		"only pools with ALLOD_PERCPU_CONTENT_ZERO have initial contents", memory_file },
 	{ 0 },
 };
