@@ -37,6 +37,12 @@ enum {
 	ZONE_ADDRESS_PART = 8,
 	/* Small slots become accessible so many at a time: 1 GiB. */
 	ZONE_STEP_SMALL = 32,
+	/*
+	 * Of large ones as many again as are in use become accessible with those that are wanted,
+	 * but no more than these, so that few blocks wait for that call. Memory that is locked later
+	 * is filled as far as it is accessible.
+	 */
+	ZONE_AHEAD_LARGE = 64,
 	/* Free slots looked at for a clean one. */
 	ZONE_CLEAN_TRIES = 64,
 };
@@ -172,15 +178,50 @@ static uint64_t frontier_get(const struct zone *z)
 	return a_load_rlx(&z->frontier);
 }
 
+/* So many records have a page of their own to lie in. */
+static void populate_records(const struct zone *z, uint64_t from, uint64_t end)
+{
+	const uintptr_t mask = -(uintptr_t)os_facts()->page_bytes;
+	uintptr_t low = ((uintptr_t)&z->table[from] + ~mask) & mask;
+	uintptr_t high = ((uintptr_t)&z->table[end] + ~mask) & mask;
+
+	if (low < high)
+		(void)os_populate((void *)low, high - low);
+}
+
 /*
- * Makes [frontier, end) accessible and moves the frontier there. BITMAP_NONE: refused; ZONE_AGAIN:
+ * Moves the frontier and makes [frontier, end) accessible. BITMAP_NONE: refused; ZONE_AGAIN:
  * somebody else moved it; else 0, and the new slots are the caller's.
+ *
+ * The slots are claimed first: a call that came late would make a block's pages accessible again
+ * that its owner has protected. Who stops in between keeps them, and no more.
  */
 static size_t frontier_move(struct zone *z, uint64_t frontier, uint64_t end)
 {
-	if (is_locked(z) || os_commit(slot_address(z, frontier), (end - frontier) << z->shift))
+	uint64_t claimed = end;
+
+	if (is_locked(z))
 		return BITMAP_NONE;
-	return a_cas_strong_rlx(&z->frontier, &frontier, end) ? 0 : ZONE_AGAIN;
+	if (!a_cas_strong_rlx(&z->frontier, &frontier, end))
+		return ZONE_AGAIN;
+	if (os_commit(slot_address(z, frontier), (end - frontier) << z->shift)) {
+		/* If others have claimed what lies behind, these are out of use. */
+		if (!a_cas_strong_rlx(&z->frontier, &claimed, frontier))
+			a_add_rlx(&z->lost, end - frontier);
+		return BITMAP_NONE;
+	}
+	populate_records(z, frontier, end);
+	return 0;
+}
+
+/* How far to move the frontier where slots up to `end` are wanted. */
+static uint64_t end_ahead(const struct zone *z, uint64_t end)
+{
+	if (z->class == SLOT_SMALL)
+		end = (end + ZONE_STEP_SMALL - 1) & -(uint64_t)ZONE_STEP_SMALL;
+	else
+		end += min_size(end, ZONE_AHEAD_LARGE);
+	return min_size(end, z->slots);
 }
 
 static void put_bits(struct zone *z, size_t pos, size_t n)
@@ -193,26 +234,6 @@ static void put_bits(struct zone *z, size_t pos, size_t n)
 static size_t align_offset(const struct zone *z, size_t align)
 {
 	return (z->base >> z->shift) & (align - 1);
-}
-
-/* Takes slots by moving the frontier, seen at `frontier`. */
-static size_t take_fresh(struct zone *z, uint64_t frontier, size_t n, size_t align)
-{
-	size_t offset = align_offset(z, align);
-	uint64_t pos = ((frontier + offset + align - 1) & -(uint64_t)align) - offset;
-	uint64_t end = pos + n;
-	size_t ret;
-
-	if (n > z->slots || end > z->slots)
-		return BITMAP_NONE;
-	if (z->class == SLOT_SMALL)
-		end = min_size((end + ZONE_STEP_SMALL - 1) & -(uint64_t)ZONE_STEP_SMALL, z->slots);
-	ret = frontier_move(z, frontier, end);
-	if (ret)
-		return ret;
-	put_bits(z, frontier, pos - frontier);
-	put_bits(z, pos + n, end - pos - n);
-	return pos;
 }
 
 /* n slots, the first of which was freed lately: the last one first; or BITMAP_NONE. */
@@ -251,6 +272,52 @@ static bool all_preferred(const struct zone *z, size_t pos, size_t n, enum zone_
 	while (i < n && is_preferred(&z->table[pos + i], prefer))
 		i++;
 	return i == n;
+}
+
+/* Takes exactly these if they are free and clean. */
+static bool take_clean_at(struct zone *z, size_t pos, size_t n)
+{
+	if (!bitmap_take_at(&z->map, pos, n))
+		return false;
+	if (all_preferred(z, pos, n, ZONE_CLEAN))
+		return true;
+	put_bits(z, pos, n);
+	return false;
+}
+
+/* How many slots right below the frontier are free and clean, `most` at most. */
+static size_t free_below(const struct zone *z, uint64_t frontier, size_t most)
+{
+	size_t n = 0;
+
+	while (n < most && n < frontier && bitmap_is_free(&z->map, frontier - n - 1) &&
+		is_preferred(&z->table[frontier - n - 1], ZONE_CLEAN))
+		n++;
+	return n;
+}
+
+/* Takes slots by moving the frontier, seen at `frontier`; they begin below it where some are free. */
+static size_t take_fresh(struct zone *z, uint64_t frontier, size_t n, size_t align)
+{
+	size_t offset = align_offset(z, align);
+	uint64_t low = frontier - free_below(z, frontier, n);
+	uint64_t pos = ((low + offset + align - 1) & -(uint64_t)align) - offset;
+	uint64_t end = pos + n;
+	size_t ret;
+
+	if (n > z->slots || end > z->slots)
+		return BITMAP_NONE;
+	ret = frontier_move(z, frontier, end_ahead(z, end));
+	if (ret)
+		return ret;
+	end = end_ahead(z, end);
+	if (pos < frontier) {
+		put_bits(z, frontier, end - frontier);
+		return take_clean_at(z, pos, n) ? pos : ZONE_AGAIN;
+	}
+	put_bits(z, frontier, pos - frontier);
+	put_bits(z, pos + n, end - pos - n);
+	return pos;
 }
 
 /* Free slots of which the first `empty` have no pages, where a short look finds some. */
@@ -310,15 +377,16 @@ size_t zone_take_empty(struct zone *z, size_t n, size_t empty, enum zone_prefer 
 /* Makes sure that the frontier is not below `end`. */
 static bool frontier_reach(struct zone *z, uint64_t end)
 {
+	const uint64_t ahead = end_ahead(z, end);
 	uint64_t frontier;
 	size_t ret;
 
 	while ((frontier = frontier_get(z)) < end) {
-		ret = frontier_move(z, frontier, end);
+		ret = frontier_move(z, frontier, ahead);
 		if (ret == BITMAP_NONE)
 			return false;
 		if (!ret)
-			put_bits(z, frontier, end - frontier);
+			put_bits(z, frontier, ahead - frontier);
 	}
 	return true;
 }

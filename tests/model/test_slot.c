@@ -69,6 +69,12 @@ int os_decommit(void *base, size_t bytes)
 	return 0;
 }
 
+int os_populate(void *base, size_t bytes)
+{
+	(void)base, (void)bytes;
+	return 0;
+}
+
 void block_keep(void)
 {
 }

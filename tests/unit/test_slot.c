@@ -200,6 +200,39 @@ TEST(no_zone)
 	CHECK_EQ(slot_alloc(MIB, &want, &p), -ENOTSUP);
 }
 
+/* As many slots again become accessible with those in use, and begin where free ones lie. */
+TEST_PLAIN(frontier_goes_ahead)
+{
+	struct block_want want = { .flags = ALLOD_PAGE_SWAPPABLE, .reserve_bytes = 8 * GIB };
+	struct zone *z;
+	unsigned calls;
+	char *a;
+	char *b;
+	char *p;
+
+	slot_start();
+	a = slot_take(4 * GIB, 4 * GIB, 0);
+	z = zone_peek(SLOT_LARGE);
+	CHECK_EQ(a_load_rlx(&z->frontier), 8);
+	calls = mock_count(OS_CALL_COMMIT);
+	b = slot_take(GIB, GIB, 0);
+	CHECK(b == a + 4 * GIB);
+	CHECK_EQ(mock_count(OS_CALL_COMMIT), calls);
+	/* Refused: nothing is lost, and the next one has it all. */
+	mock_fail(OS_CALL_COMMIT, 1, ENOMEM);
+	CHECK_EQ(slot_alloc(GIB, &want, &p), -ENOTSUP);
+	CHECK_EQ(a_load_rlx(&z->frontier), 8);
+	CHECK_EQ(a_load_rlx(&z->lost), 0);
+	p = slot_take(GIB, 8 * GIB, 0);
+	CHECK(p == b + GIB);
+	CHECK_EQ(a_load_rlx(&z->frontier), 26);
+	memset(p + GIB - 4 * KIB, 1, 4 * KIB);
+	CHECK(slot_free(a));
+	CHECK(slot_free(b));
+	CHECK(slot_free(p));
+	slot_check_zone(SLOT_LARGE);
+}
+
 TEST_PLAIN(smaller_zone)
 {
 	slot_start();
