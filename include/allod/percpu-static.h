@@ -55,6 +55,7 @@ void allod_percpu_static_remove_(struct allod_percpu_module_ *module);
 #ifndef ALLOD_PERCPU_STATIC_NONE_ /* the library has no such variables itself */
 
 /* Of this program or shared object; the linker gives the ends of the section. */
+extern struct allod_percpu_module_ allod_percpu_module_here_;
 __attribute__((__weak__,
 	__visibility__("hidden"))) struct allod_percpu_module_ allod_percpu_module_here_;
 extern const char __start_allod_percpu[] __attribute__((__weak__, __visibility__("hidden")));
