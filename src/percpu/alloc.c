@@ -62,8 +62,10 @@ int percpu_pool_grow(struct allod_percpu_pool *pool, bool is_file, uint32_t bits
 		unit = round_up(bytes, SLOT_BYTES);
 	if (bytes <= unit && percpu_pool_may_grow(pool))
 		percpu_chunk_make(pool, is_file, unit, (size_t)align << GRANULE_SHIFT, &error);
+	/* Chunks are as large as what there is, so that most of one is used. */
 	if (!error && !o->unit_bytes && pool->stride == ALLOD_PERCPU_STRIDE &&
-		pool->next_unit_bytes < UNIT_MOST_BYTES)
+		pool->next_unit_bytes < UNIT_MOST_BYTES &&
+		pool->unit_bytes >= 2 * pool->next_unit_bytes)
 		pool->next_unit_bytes *= 2;
 	percpu_pool_unlock(pool);
 	percpu_unlock(&percpu_root->lock);

@@ -22,6 +22,8 @@ enum {
 	CPUS_SPARE = 512,
 	WINDOW_LEAST = 4 << 20,
 	TRIES = 64,
+	/* 64 MiB for each processor. */
+	SLOTS_FIRST = 1024,
 	SLOTS = (int)(ALLOD_PERCPU_STRIDE >> SLOT_SHIFT),
 };
 
@@ -93,6 +95,19 @@ static int map_file(struct percpu_arena *arena)
 	return error;
 }
 
+/* Free slots, few at first and then as many again: the bitmap is touched as far as it is told. */
+static bool slots_tell(struct percpu_arena *arena)
+{
+	size_t all = arena->window >> SLOT_SHIFT;
+	size_t more = arena->slots_known ? arena->slots_known : SLOTS_FIRST;
+
+	more = more < all - arena->slots_known ? more : all - arena->slots_known;
+	if (more)
+		bitmap_put(&arena->slots, arena->slots_known, more);
+	arena->slots_known += more;
+	return more != 0;
+}
+
 static int slots_make(struct percpu_arena *arena)
 {
 	size_t slots = arena->window >> SLOT_SHIFT;
@@ -102,7 +117,7 @@ static int slots_make(struct percpu_arena *arena)
 	if (!storage || !arena->chunk)
 		return -ENOMEM;
 	bitmap_init(&arena->slots, storage, slots);
-	bitmap_put(&arena->slots, 0, slots);
+	slots_tell(arena);
 	return 0;
 }
 
@@ -182,7 +197,10 @@ uintptr_t percpu_arena_take(struct percpu_arena *arena, size_t bytes, size_t ali
 
 	if (slots > arena->window >> SLOT_SHIFT)
 		return 0;
-	at = bitmap_take(&arena->slots, slots, step, arena->base >> SLOT_SHIFT & (step - 1), 0);
+	do
+		at = bitmap_take(&arena->slots, slots, step, arena->base >> SLOT_SHIFT & (step - 1),
+			0);
+	while (at == BITMAP_NONE && slots_tell(arena));
 	return at == BITMAP_NONE ? 0 : arena->base + (at << SLOT_SHIFT);
 }
 

@@ -89,6 +89,11 @@ int percpu_content_start(void)
 	return 0;
 }
 
+bool percpu_content_is_alone(void)
+{
+	return os_page_is_exclusive(canary);
+}
+
 /* File chunks */
 
 void percpu_content_attach(struct percpu_chunk *chunk)
@@ -261,6 +266,15 @@ static bool part_equals(const uint8_t *have, struct content content, size_t at, 
 	return true;
 }
 
+static bool part_is_zero(struct content content, size_t at, size_t len)
+{
+	for (size_t i = at; i < at + len && i < content.len; i++) {
+		if (((const uint8_t *)content.bytes)[i])
+			return false;
+	}
+	return true;
+}
+
 /* Writes to each block of the run that has memory; where that is not known, if it differs. */
 static void view_restore(struct view *v, uint32_t start, uint32_t bits, struct content content)
 {
@@ -331,18 +345,44 @@ static void write_everywhere(struct percpu_chunk *chunk, uint32_t start, uint32_
 			(size_t)bits << GRANULE_SHIFT);
 }
 
+/*
+ * Whether the image has the content already. Of blocks that were never filled it is zero, which is
+ * not looked at: reading the window would make a page of the file present.
+ */
+static bool image_has(const struct percpu_chunk *chunk, uint32_t start, uint32_t bits,
+	struct content content)
+{
+	size_t bytes = (size_t)bits << GRANULE_SHIFT;
+
+	if (!chunk->is_file)
+		return !content.len;
+	if (percpu_content_is_frozen(chunk))
+		return false;
+	for (uint32_t at = start; at < start + bits;) {
+		uint32_t block = at / BLOCK_BITS;
+		uint32_t stop = (block + 1) * BLOCK_BITS;
+		size_t offset = (size_t)(at - start) << GRANULE_SHIFT;
+		size_t len = (size_t)(stop - at) << GRANULE_SHIFT;
+
+		len = len < bytes - offset ? len : bytes - offset;
+		if (chunk->tag[block] ? !part_equals(percpu_content_image(chunk, at), content,
+						offset, len)
+				      : !part_is_zero(content, offset, len))
+			return false;
+		at = stop;
+	}
+	return true;
+}
+
 int percpu_content_put(struct percpu_chunk *chunk, uint32_t start, uint32_t bits,
 	struct content content)
 {
-	const uint8_t *image = percpu_content_image(chunk, start);
-	size_t bytes = (size_t)bits << GRANULE_SHIFT;
-
-	if (!chunk->is_file && content.len)
-		write_everywhere(chunk, start, bits, content);
-	else if (!chunk->is_file || (image && part_equals(image, content, 0, bytes)))
+	if (image_has(chunk, start, bits, content))
 		restore(chunk, start, bits, content);
-	else
+	else if (chunk->is_file)
 		overlay_put(chunk, start, bits, content);
+	else
+		write_everywhere(chunk, start, bits, content);
 	return 0;
 }
 
@@ -533,130 +573,4 @@ int percpu_content_activate(struct percpu_chunk *chunk, unsigned cpu)
 		at = end;
 	}
 	return 0;
-}
-
-/* Giving back */
-
-enum { RANGES_MOST = 128 };
-
-struct ranges {
-	struct os_range range[RANGES_MOST];
-	size_t count;
-	int error;
-};
-
-static void ranges_flush(struct ranges *r)
-{
-	int error = r->count ? os_decommit_many(r->range, r->count) : 0;
-
-	r->error = r->error ? r->error : error;
-	r->count = 0;
-}
-
-/* The run of blocks, on each processor that may have memory there. */
-static void ranges_add(struct ranges *r, const struct percpu_chunk *chunk, uint32_t first,
-	uint32_t count)
-{
-	struct cpu_walk walk = { 0 };
-	unsigned cpu;
-	uint32_t row;
-
-	while (percpu_cpu_walk_next(&walk, chunk->pool, &cpu, &row)) {
-		if (r->count == RANGES_MOST)
-			ranges_flush(r);
-		r->range[r->count++] = (struct os_range){
-			chunk_place(chunk, cpu, first * BLOCK_BITS),
-			(size_t)count << BLOCK_SHIFT,
-		};
-	}
-}
-
-/* Whether the blocks of the page are free, and one of them may have memory. */
-static bool page_is_idle(const struct percpu_chunk *chunk, uint32_t first, uint32_t per)
-{
-	bool has_memory = false;
-
-	for (uint32_t i = first; i < first + per; i++) {
-		if (i >= chunk->blocks || chunk->block[i].left != BLOCK_BITS)
-			return false;
-		has_memory |= chunk->block[i].fresh != 0;
-	}
-	return has_memory;
-}
-
-static void blocks_freshen(struct percpu_chunk *chunk, uint32_t first, uint32_t count)
-{
-	for (uint32_t i = first; i < first + count; i++) {
-		if (!chunk->block[i].fresh)
-			continue;
-		chunk->block[i].fresh = 0;
-		chunk->idle_blocks--;
-		chunk->pool->idle_blocks--;
-		chunk->pool->dirty_blocks--;
-		for (uint32_t row = 0; row < chunk->known_rows; row++)
-			chunk->known[row * row_words(chunk) + i / 64] &= ~(1ull << i % 64);
-		if (chunk->tag)
-			chunk->tag[i] = 0;
-	}
-	if (chunk->is_file)
-		os_file_discard(percpu_content_image(chunk, first * BLOCK_BITS),
-			(size_t)count << BLOCK_SHIFT);
-}
-
-static size_t chunk_shrink(struct percpu_chunk *chunk)
-{
-	uint32_t per = (uint32_t)(os_facts()->page_bytes >> BLOCK_SHIFT);
-	size_t blocks = 0;
-
-	for (uint32_t i = 0; i < chunk->blocks;) {
-		uint32_t run = 0;
-		struct ranges r = { .count = 0 };
-
-		while (page_is_idle(chunk, i + run, per))
-			run += per;
-		if (run) {
-			ranges_add(&r, chunk, i, run);
-			ranges_flush(&r);
-			if (!r.error)
-				blocks_freshen(chunk, i, run);
-			blocks += r.error ? 0 : run;
-		}
-		i += run ? run : per;
-	}
-	return blocks << BLOCK_SHIFT;
-}
-
-size_t percpu_content_shrink(struct allod_percpu_pool *pool)
-{
-	size_t bytes = 0;
-	int is_alone = -1;
-
-	if (pool->options.init_cpu)
-		return 0;
-	for (struct percpu_chunk *c = pool->chunks; c; c = c->next_of_pool) {
-		if (!c->idle_blocks || percpu_content_is_frozen(c))
-			continue;
-		/* A child may go on reading pages of the file. */
-		if (c->is_file && is_alone < 0)
-			is_alone = os_page_is_exclusive(canary);
-		if (!c->is_file || is_alone)
-			bytes += chunk_shrink(c);
-	}
-	return bytes;
-}
-
-bool percpu_content_revert(struct percpu_chunk *chunk)
-{
-	size_t bytes = (size_t)chunk->blocks << BLOCK_SHIFT;
-	struct ranges r = { .count = 0 };
-
-	ranges_add(&r, chunk, 0, chunk->blocks);
-	ranges_flush(&r);
-	if (r.error)
-		return false;
-	if (!chunk->is_file || percpu_content_is_frozen(chunk))
-		return true;
-	if (!os_page_is_exclusive(canary))
-		return false;
-	return os_file_discard(chunk->image, bytes) == 0;
 }

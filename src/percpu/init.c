@@ -6,7 +6,7 @@
  * An image page is written only before any element on it is given out. So that not each element
  * needs a page of its own, a page is filled with the same content again and again: the elements
  * after the first find theirs there already. A *class* is a size and a content that pages were
- * filled for. The first few contents of a pool get a class at once, others when they come a second
+ * filled for. The first content of a pool gets a class at once, others when they come a second
  * time, lest a program that gives each element another content fill a page with each. What has
  * no class goes to the overlay (content.c).
  */
@@ -18,8 +18,8 @@
 #include "percpu/content.h"
 #include "percpu/percpu.h"
 
-/* Contents that get a class at once. */
-enum { CLASSES_FREE = 4 };
+/* Contents that get a class at once: what is alone in its pool. */
+enum { CLASSES_FREE = 1 };
 
 struct init {
 	struct allod_percpu_pool *pool;

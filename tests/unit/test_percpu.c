@@ -298,3 +298,21 @@ TEST(a_store_on_an_inactive_processor_is_noticed_in_debug_builds)
 	CHECK_EQ(allod_percpu_mark_active(2), 0);
 	CHECK_EQ(allod_percpu_pool_destroy(pool), 1);
 }
+
+/* An arena tells its map of free addresses as they are needed. */
+TEST(elements_of_hundreds_of_megabytes_have_addresses)
+{
+	struct allod_percpu_pool *pool = allod_percpu_pool_create("large", NULL);
+	char *elements[4];
+
+	for (unsigned i = 0; i < 4; i++) {
+		elements[i] = allod_percpu_alloc(pool, (size_t)(50 + 100 * i) << 20, 0);
+		CHECK(elements[i]);
+		for (unsigned k = 0; k < i; k++)
+			CHECK(elements[i] + ((size_t)(50 + 100 * i) << 20) <= elements[k] ||
+				elements[k] + ((size_t)(50 + 100 * k) << 20) <= elements[i]);
+	}
+	for (unsigned i = 0; i < 4; i++)
+		allod_percpu_free(elements[i]);
+	CHECK_EQ(allod_percpu_pool_destroy(pool), 0);
+}

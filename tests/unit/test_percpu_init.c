@@ -9,6 +9,7 @@
 
 #include "harness.h"
 #include "os/area.h"
+#include "os/os.h"
 #include "percpu/percpu.h"
 
 enum { CPUS = 8 };
@@ -105,6 +106,33 @@ TEST(different_contents_are_right_also_where_a_processor_comes_late)
 	CHECK(stats.touched_bytes <= 16 * 4096);
 	CHECK_EQ(allod_percpu_pool_check(pool), NULL);
 	CHECK_EQ(allod_percpu_pool_destroy(pool), 3000);
+}
+
+/* What has no page filled in advance is in the overlay: the file's pages are not looked at. */
+TEST(different_contents_make_no_page_of_the_file_present)
+{
+	struct allod_percpu_pool *pool = pool_of(ALLOD_PERCPU_CONTENT_AUTO, 0);
+	uint8_t kinds[UNIT_FIRST_BYTES / BLOCK_BYTES];
+	struct percpu_chunk *chunk = NULL;
+	unsigned present = 0;
+
+	if (os_facts()->page_bytes != BLOCK_BYTES)
+		SKIP("pages are not of 4 KiB");
+	CHECK_EQ(allod_percpu_mark_active(0), 0);
+	for (uint64_t i = 0; i < 4000; i++) {
+		uint64_t value = i * 7 + 1;
+		uintptr_t element =
+			(uintptr_t)allod_percpu_alloc_init(pool, 8, 0, &value, sizeof(value));
+		CHECK(element);
+		chunk = chunk ? chunk : chunk_of(element);
+		CHECK_EQ(*allod_percpu_ptr((uint64_t *)element, 0), value);
+	}
+	CHECK(chunk->is_file && chunk->blocks == sizeof(kinds));
+	CHECK_EQ(os_pages(chunk->image, chunk->blocks, kinds), 0);
+	for (unsigned i = 0; i < chunk->blocks; i++)
+		present += kinds[i] != OS_PAGE_NONE;
+	CHECK(present >= 1 && present <= 2);
+	CHECK_EQ(allod_percpu_pool_destroy(pool), 4000);
 }
 
 static void *activate_all(void *arg)

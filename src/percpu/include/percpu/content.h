@@ -31,6 +31,8 @@ int percpu_content_put(struct percpu_chunk *chunk, uint32_t start, uint32_t bits
 	struct content content);
 /* Once, at the start. */
 int percpu_content_start(void);
+/* Whether no forked child can be reading what this process wrote long ago. */
+bool percpu_content_is_alone(void);
 /* Zeroes free elements of one pool and size. */
 int percpu_content_zero_many(const uintptr_t *elements, uint32_t count, uint32_t bits);
 

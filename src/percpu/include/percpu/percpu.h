@@ -122,6 +122,7 @@ struct percpu_arena {
 	uint32_t epoch; /* of the process that made it: the window of another is gone */
 	uint8_t *image; /* of a file: all of it, shared and writable */
 	struct bitmap slots;
+	size_t slots_known; /* how many of them the bitmap has been told of; guarded by root.lock */
 	_Atomic(struct percpu_chunk *) *chunk; /* by slot */
 };
 
