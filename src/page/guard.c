@@ -39,13 +39,15 @@ enum {
 	/* 1 MiB: the least growth after which to look again. */
 	LOOK_LEAST_GRANULES = 16,
 	SLICES = 8,
+	INSIDE_EPOCHS = 2,
 };
 
 /*
- * The thread is giving back: what keepers free meanwhile comes here again, and would go deeper with
- * each block that they have.
+ * The thread is giving back, until this epoch: what keepers free meanwhile comes here again, and
+ * would go deeper with each block that they have. A signal handler may leave by longjmp(), so the
+ * mark counts for half a second at most.
  */
-static __thread _Atomic(bool) inside;
+static __thread _Atomic(int64_t) inside;
 
 static uint64_t subtract(uint64_t x, uint64_t y)
 {
@@ -196,14 +198,15 @@ static void look(struct arena *a, const struct os_headroom_files *files, bool is
 
 __attribute__((cold, noinline)) void guard_freed(struct arena *a)
 {
+	const int64_t epoch = purge_now(a);
 	uint64_t at = a_load_rlx(&a->guard_at);
 	size_t cold = 0;
 	const uint64_t warm = warm_now(a, &cold);
 
 	/* The janitor may open nothing: it looks at the end of its round. */
-	if (purge_now(a) < a_load_rlx(&a->guard_retry) || page_in_janitor() || a_load_rlx(&inside))
+	if (epoch < a_load_rlx(&a->guard_retry) || page_in_janitor() || epoch < a_load_rlx(&inside))
 		return;
-	a_store_rlx(&inside, true);
+	a_store_rlx(&inside, epoch + INSIDE_EPOCHS);
 	if (a_load_rlx(&a->limit) != GUARD_NO_LIMIT)
 		limit_hold(a, false);
 	/* Others come back when as much has been freed again. */
@@ -211,7 +214,7 @@ __attribute__((cold, noinline)) void guard_freed(struct arena *a)
 		a_cas_strong_rlx(&a->guard_at, &at,
 			warm + greater(a_load_rlx(&a->guard_step), GUARD_LEAST_GRANULES)))
 		look(a, NULL, false);
-	a_store_rlx(&inside, false);
+	a_store_rlx(&inside, 0);
 }
 
 void guard_round(struct arena *a, const struct os_headroom_files *files)
@@ -249,6 +252,16 @@ void page_guard(size_t bytes)
 		background_poke(a, epoch);
 		purge_watch(a, epoch);
 	}
+}
+
+void page_guard_taken(size_t bytes)
+{
+	struct arena *a = arena_get();
+	uint64_t kept = a ? a_load_rlx(&a->kept) : 0;
+
+	/* Of those that race with another one is counted: it is a hint, made anew at each look. */
+	if (kept)
+		(void)a_cas_weak_rlx(&a->kept, &kept, subtract(kept, granules_of(bytes)));
 }
 
 int page_limit_set(size_t bytes)

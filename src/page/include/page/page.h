@@ -78,6 +78,8 @@ struct page_stats {
 	size_t direct_runs;      /* how many such runs */
 	size_t moved_runs;       /* pieces whose pages were moved in: two mappings each */
 	uint64_t move_calls;     /* page_move() that succeeded */
+	uint64_t composed_runs;  /* runs that got pages of free chunks by page_compose() */
+	uint64_t composed_bytes; /* so much, sum over the life of the process */
 	bool background_running; /* whether idle memory is being given back by the janitor */
 };
 
@@ -112,15 +114,27 @@ int page_alloc_direct(size_t granules, size_t align_bytes, struct page_run *ret_
 /*
  * For a run that page_alloc() has just given, or the front of it: with `zero` all of it reads as
  * zero afterwards, of which only what needs it is written; with `populate` what has no pages gets
- * them, whole chunks of 2 MiB huge ones, in two system calls as a rule. A refusal is not told: the pages come when they are touched.
+ * them, whole chunks of 2 MiB huge ones, in two system calls as a rule, two for each place where
+ * much has them in between. A refusal is not told: the pages come when they are touched.
  */
 void page_prepare(struct page_run *run, bool zero, bool populate);
 
 /*
- * For the owner of a run that is about to move its pages elsewhere: its mapping is one with the
- * arena's again, as far as huge pages are concerned. Those that it has stay.
+ * For a run that page_alloc() has just given, before anything else is done with it: whole chunks of
+ * 2 MiB in its first `granules` that have no pages get those of free chunks elsewhere, by moving page
+ * tables, as far as there are any and it pays; *run tells then what it contains. Returns 0, or
+ * -ENOMEM when the kernel made addresses of it unusable: the run is gone then, and another one may
+ * be had.
  */
-void page_forbid_huge(const char *base, size_t granules);
+enum { PAGE_COMPOSE_LEAST = 32 }; /* fewer fresh granules: it does nothing */
+int page_compose(struct page_run *run, size_t granules);
+
+/*
+ * For the owner of a run that is about to move its pages elsewhere: its mapping is one with the
+ * arena's again, as far as huge pages are concerned. Those that it has stay. False: it lies in
+ * several mappings all the same, since it was composed.
+ */
+bool page_forbid_huge(const char *base, size_t granules);
 
 /*
  * Takes back a whole run: `base` and `granules` as handed out or as last changed by page_extend()
@@ -182,6 +196,8 @@ size_t page_trim_by(unsigned severity);
  * janitor, as page_free() does. Not for each small one: it writes to a shared line.
  */
 void page_guard(size_t bytes);
+/* They are in use again. */
+void page_guard_taken(size_t bytes);
 
 /*
  * How many bytes of free memory may be kept, those of keepers included; what is more goes back at
