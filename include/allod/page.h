@@ -203,6 +203,8 @@ struct allod_page_stats {
 	size_t returned_bytes; /* given back to the kernel, over the life of the process */
 	size_t reserved_bytes; /* addresses of that store */
 	size_t committed_bytes; /* of those, in use at some time */
+	size_t composed_blocks; /* so many got pages that lay scattered, moved together... */
+	size_t composed_bytes;  /* ...and so much of them, over the life of the process */
 };
 
 /*

@@ -145,6 +145,8 @@ FACE_EXPORT int allod_page_stats(struct allod_page_stats *stats)
 		.returned_bytes = page.purged_bytes,
 		.reserved_bytes = page.reserved_bytes,
 		.committed_bytes = page.committed_bytes - page.direct_bytes,
+		.composed_blocks = page.composed_runs,
+		.composed_bytes = page.composed_bytes,
 	};
 	for (int kind = 0; kind <= BLOCK_LOOSE; kind++) {
 		all.blocks += block.blocks[kind];

@@ -155,6 +155,8 @@ static void json_page(struct json *j, const struct page_stats *s)
 	member_u64(j, "purged_bytes", s->purged_bytes);
 	member_u64(j, "direct_bytes", s->direct_bytes);
 	member_u64(j, "direct_runs", s->direct_runs);
+	member_u64(j, "composed_bytes", s->composed_bytes);
+	member_u64(j, "composed_runs", s->composed_runs);
 	json_object_end(j);
 }
 

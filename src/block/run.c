@@ -59,6 +59,12 @@ int run_alloc(size_t bytes, const struct block_want *want, char **ret_base)
 		       : page_alloc_ready(room, want->align_bytes, &run);
 	if (ret)
 		return ret;
+	if (run.fresh >= PAGE_COMPOSE_LEAST && may_call && !(want->flags & ALLOD_PAGE_NO_COMMIT) &&
+		page_compose(&run, granules)) {
+		ret = page_alloc(room, want->align_bytes, &run);
+		if (ret)
+			return ret;
+	}
 	if (page_in_arena(run.base))
 		ret = run_begin(run.base, granules, room, want);
 	else

@@ -382,7 +382,10 @@ static enum hung move_in(const struct slot_ref *to, char *src, size_t bytes)
 	new = shape_cost(origin, &shape);
 	if (slot_cost(d) || !cost_take(0, new))
 		return HUNG_REFUSED;
-	page_forbid_huge(src, (bytes + PAGE_GRANULE_BYTES - 1) >> PAGE_GRANULE_SHIFT);
+	if (!page_forbid_huge(src, (bytes + PAGE_GRANULE_BYTES - 1) >> PAGE_GRANULE_SHIFT)) {
+		cost_give(new, 0);
+		return HUNG_REFUSED;
+	}
 	if (os_move(src, bytes, dst, bytes, true) != dst) {
 		cost_give(new, 0);
 		a_add_rlx(&to->zone->refusals, 1);

@@ -52,6 +52,7 @@ struct layout {
 	size_t bitmap;
 	size_t stamps;
 	size_t chunks;
+	size_t composed;
 	size_t links;
 };
 
@@ -158,8 +159,9 @@ static struct layout layout_of(const struct plan *plan)
 		l.bitmap = bitmap_storage_bytes(plan->granules);
 		l.stamps = round_up(plan->granules * sizeof(uint16_t), LINE_BYTES);
 		l.chunks = round_up(plan->granules / ARENA_CHUNK_GRANULES + 1, LINE_BYTES);
+		l.composed = l.chunks;
 	}
-	l.links += -(l.header + l.bitmap + l.stamps + l.chunks + l.links) & (page - 1);
+	l.links += -(l.header + l.bitmap + l.stamps + l.chunks + l.composed + l.links) & (page - 1);
 	return l;
 }
 
@@ -180,7 +182,7 @@ static void set_decay(struct arena *a)
 /* The sum of what lies between records and granules. */
 static size_t metadata_of(const struct layout *l)
 {
-	return l->header + l->bitmap + l->stamps + l->chunks + l->links;
+	return l->header + l->bitmap + l->stamps + l->chunks + l->composed + l->links;
 }
 
 /* Fills in an arena whose metadata is accessible and whose first `first` granules are too. */
@@ -189,6 +191,7 @@ static void arena_build(struct arena *a, const struct plan *plan, const struct l
 {
 	char *bitmap = (char *)a + l->header;
 	char *stamps = bitmap + l->bitmap;
+	char *chunks = stamps + l->stamps;
 
 	a->region = birth->region;
 	a->region_bytes = birth->bytes;
@@ -199,8 +202,9 @@ static void arena_build(struct arena *a, const struct plan *plan, const struct l
 	a->records = (uintptr_t)a - PAGE_RECORD_BYTES;
 	a->metadata_bytes = metadata_of(l);
 	a->stamps = (_Atomic(uint16_t) *)stamps;
-	a->chunks = (_Atomic(uint8_t) *)(stamps + l->stamps);
-	a->slot_links = (_Atomic(uint32_t) *)(stamps + l->stamps + l->chunks);
+	a->chunks = (_Atomic(uint8_t) *)chunks;
+	a->composed = (_Atomic(uint8_t) *)(chunks + l->chunks);
+	a->slot_links = (_Atomic(uint32_t) *)(chunks + l->chunks + l->composed);
 	set_decay(a);
 	guard_init(a);
 	a_store_rlx(&a->janitor.beat, INT64_MIN / 2);

@@ -10,6 +10,7 @@
  *	bitmap of free granules    committed at once, touched as far as the frontier
  *	stamps                     two bytes a granule, likewise
  *	chunks                     a byte for each 2 MiB, likewise
+ *	composed                   the same
  *	links of direct slots      4 bytes a slot, likewise
  *	granules                   2 MiB aligned; [0, frontier) committed
  *
@@ -33,6 +34,7 @@
  *	dirty granules = free granules whose stamp has an epoch
  *	cold granules = free granules whose stamp has STAMP_COLD; they have an epoch as well
  *	moved = stamps with STAMP_HEAD
+ *	composed chunks = those whose byte is set
  */
 #pragma once
 
@@ -123,6 +125,7 @@ struct arena {
 	size_t metadata_bytes;         /* committed at birth, records aside */
 	_Atomic(uint16_t) *stamps;     /* one a granule */
 	_Atomic(uint8_t) *chunks;      /* one for each 2 MiB: see huge.c */
+	_Atomic(uint8_t) *composed;    /* likewise: see compose.c */
 	_Atomic(uint32_t) *slot_links; /* one a direct slot */
 	uint32_t slots;                /* records for direct runs */
 	unsigned epoch_shift;          /* an epoch is 2^epoch_shift nanoseconds */
@@ -171,11 +174,18 @@ struct arena {
 	_Atomic(uint32_t) move_refusals; /* by the kernel */
 	_Atomic(uint32_t) cold_epochs;   /* a chunk this old goes cold; 0: none does by age */
 	_Atomic(int64_t) cold_retry; /* the epoch before which none is tried, having been refused */
-	_Atomic(uint32_t) cost_state;   /* see cost.c */
-	_Atomic(uint32_t) cost_cold_ns; /* measured: two granules going cold, and written to */
-	_Atomic(uint32_t) cost_gone_ns; /* and dropped, and written to */
-	_Atomic(uint32_t) huge_chunks;  /* that lie in huge pages by our doing */
-	_Atomic(uint8_t) huge_setting;  /* of the host; huge.c */
+	_Atomic(uint32_t) cost_state;       /* see cost.c */
+	_Atomic(uint32_t) cost_cold_ns;     /* measured: two granules going cold, and written to */
+	_Atomic(uint32_t) cost_gone_ns;     /* and dropped, and written to */
+	_Atomic(uint32_t) huge_chunks;      /* that lie in huge pages by our doing */
+	_Atomic(uint32_t) cost_compose_ns;  /* running means of what a chunk took: composed */
+	_Atomic(uint32_t) cost_populate_ns; /* and populated */
+	_Atomic(uint32_t) compose_skipped;  /* for want of a gain */
+	_Atomic(uint32_t) compose_refusals; /* by the kernel */
+	_Atomic(uint32_t) composed_chunks;  /* whose byte in `composed` is set */
+	_Atomic(uint64_t) composed_runs;    /* sums over the life of the process */
+	_Atomic(uint64_t) composed_granules;
+	_Atomic(uint8_t) huge_setting; /* of the host; huge.c */
 	struct janitor janitor;
 	/* For each ARENA_RECORD_STEP direct slots, whether their records are accessible. */
 	_Atomic(uint8_t) slot_steps[ARENA_SLOTS_MOST / ARENA_RECORD_STEP];
@@ -278,14 +288,34 @@ bool direct_slots_open(struct arena *a, size_t slot);
 void huge_note_reuse(struct arena *a, size_t pos, size_t n);
 /* In the janitor, before its first sleep: whether the host wants huge pages at all. */
 void huge_start(struct arena *a);
-/* A part of the janitor's round: backs chunks that have earned it. */
-void huge_round(struct arena *a);
+/*
+ * A part of the janitor's round: backs chunks that have earned it. True: one is to be looked after
+ * in the next round.
+ */
+bool huge_round(struct arena *a);
 /* Whether the granule lies in a chunk that was backed so; a hint. */
 bool huge_is(const struct arena *a, size_t pos);
 /* Granules the caller holds are about to be populated: chunks that have no pages get huge ones. */
 void huge_allow(struct arena *a, size_t pos, size_t n);
 /* Granules the caller holds are about to lose their pages: their chunks begin anew. */
 void huge_forget(struct arena *a, size_t pos, size_t n);
+
+/* Whether the chunk is not backed, nor about to be, so that it lies in one mapping with others. */
+bool huge_is_plain(const struct arena *a, size_t chunk);
+/* What was backed at one chunk lies at another now, which the caller holds and which is plain. */
+void huge_adopt(struct arena *a, size_t chunk);
+
+/* compose.c: chunks whose pages were moved in, and which are mappings of their own. */
+
+/* Whether one of these chunks is such; the caller holds a granule of each, or gets a hint. */
+bool compose_touches(const struct arena *a, size_t pos, size_t n);
+/* Whether a mapping ends at that granule for such a chunk's sake. */
+bool compose_edge(const struct arena *a, size_t pos);
+/*
+ * Makes those that are free and without pages the arena's mapping again, which frees mappings: 5 us
+ * each. Whether it did one.
+ */
+bool compose_settle(struct arena *a);
 
 /* map.c: which direct slot an address outside the arena belongs to. */
 
@@ -304,6 +334,11 @@ uint32_t map_remove(const char *base);
  * and their stamps are 0. False: the kernel refused and they can never be used again.
  */
 bool move_reset(struct arena *a, size_t pos, size_t n);
+/*
+ * Makes fresh memory, like its surroundings, of a range that is the caller's or is gone. False: the
+ * kernel refused, and it can never be used again.
+ */
+bool move_fresh(char *base, size_t bytes);
 /*
  * After a failed os_move(): makes sure that the range is reserved again. False when somebody else's
  * mapping may be there now, so that it must never be touched again.
@@ -342,6 +377,11 @@ struct purge {
 size_t purge_some(struct arena *a, size_t *pos, size_t budget, const struct purge *p);
 /* Whole chunks whose time has come by cost.c go cold; returns how many granules. */
 size_t purge_cool(struct arena *a, int64_t epoch, size_t budget, bool is_janitor);
+/*
+ * For the janitor: has the kernel drop what free granules hold that read as zero, so that nobody
+ * counts it; n is a chunk's at most.
+ */
+void purge_tidy(struct arena *a, size_t pos, size_t n);
 /* Sets page_arena.watch as things stand. */
 void purge_watch(struct arena *a, int64_t epoch);
 
@@ -352,6 +392,10 @@ void purge_watch(struct arena *a, int64_t epoch);
  * round of it begins after 1 ms.
  */
 void cost_measure(struct arena *a);
+/* Takes what so many chunks took into a running mean. */
+void cost_note(_Atomic(uint32_t) *mean, uint64_t ns, size_t chunks);
+/* Whether to compose: it has not been dearer than populating lately, or it is time to see again. */
+bool cost_compose_pays(struct arena *a);
 
 /* keeper.c: what layers above keep of free memory. */
 

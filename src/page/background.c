@@ -29,6 +29,7 @@ enum {
 	/* How long a thread that ends waits for the janitor's step: 5 ms at most. */
 	STEP_WAITS = 10,
 	STEP_WAIT_NS = 500000,
+	CHUNK_BYTES = ARENA_CHUNK_GRANULES << PAGE_GRANULE_SHIFT,
 };
 
 /* A beat so long ago that nobody takes it for fresh. */
@@ -116,8 +117,8 @@ static uint64_t janitor_round(struct arena *a, bool is_first, const struct os_he
 
 	(void)purge_some(a, &pos, SIZE_MAX, &p);
 	(void)purge_cool(a, p.epoch, SIZE_MAX, true);
-	if (!is_first)
-		huge_round(a);
+	if (!is_first && huge_round(a))
+		waiting += CHUNK_BYTES;
 	guard_round(a, files);
 	return balance_dirty(a_load_rlx(&a->balance)) + (waiting >> PAGE_GRANULE_SHIFT);
 }

@@ -16,6 +16,9 @@
  * Both costs are measured once, on a mapping made for that: the less of two rounds, or one where
  * that takes a millisecond. Only the ratio counts, so it does not matter how fast the
  * host is at that moment.
+ *
+ * What chunks take that are composed and that are populated is measured as they are, in running
+ * means.
  */
 #include "arena.h"
 
@@ -27,6 +30,10 @@ enum {
 	COST_MOST_NS = 1000000,
 	/* Epochs; below, all that is due goes at once. */
 	COLD_LEAST_EPOCHS = 2,
+	/* The newest of what chunks took counts for so much of their mean. */
+	MEAN_PART = 4,
+	/* Where composing was dearer than populating, one run of so many is composed to see again. */
+	COMPOSE_RETRY_EACH = 16,
 };
 
 enum cost_state { COST_UNKNOWN = 0, COST_TAKEN };
@@ -97,6 +104,24 @@ static void take(struct arena *a)
 	a_store_rlx(&a->cost_cold_ns, (uint32_t)cold_ns);
 	a_store_rlx(&a->cost_gone_ns, (uint32_t)gone_ns);
 	a_store_rlx(&a->cold_epochs, cold_epochs(a, cold_ns, gone_ns));
+}
+
+void cost_note(_Atomic(uint32_t) *mean, uint64_t ns, size_t chunks)
+{
+	const uint64_t old = a_load_rlx(mean);
+	/* What stood still meanwhile counts for four times the mean at most. */
+	const uint64_t one = least(ns / chunks + 1, old ? old * MEAN_PART : UINT32_MAX);
+
+	a_store_rlx(mean, (uint32_t)(old ? old - old / MEAN_PART + one / MEAN_PART : one));
+}
+
+bool cost_compose_pays(struct arena *a)
+{
+	const uint32_t composed = a_load_rlx(&a->cost_compose_ns);
+	const uint32_t populated = a_load_rlx(&a->cost_populate_ns);
+
+	return !composed || !populated || composed < populated ||
+		a_add_rlx(&a->compose_skipped, 1) % COMPOSE_RETRY_EACH == 0;
 }
 
 uint64_t page_cold_after_ns(void)

@@ -29,6 +29,8 @@ enum {
 	HUGE_REUSES = 8,
 	/* It lies in one. */
 	HUGE_BACKED = 255,
+	/* It may have been collapsed when its pages had gone; see chunk_tidy(). */
+	HUGE_UNTIDY = 254,
 	/* The host's setting; at first it is not known, and then it is the kernel that obeys it. */
 	HUGE_WANTED = 1,
 	HUGE_NEVER = 2,
@@ -117,6 +119,20 @@ void huge_allow(struct arena *a, size_t pos, size_t n)
 	}
 }
 
+bool huge_is_plain(const struct arena *a, size_t chunk)
+{
+	return a_load_rlx(&a->chunks[chunk]) < HUGE_REUSES;
+}
+
+void huge_adopt(struct arena *a, size_t chunk)
+{
+	uint8_t count = a_load_rlx(&a->chunks[chunk]);
+
+	a_add_rlx(&a->huge_chunks, 1);
+	if (count == HUGE_BACKED || !a_cas_strong_rlx(&a->chunks[chunk], &count, HUGE_BACKED))
+		a_sub_rlx(&a->huge_chunks, 1);
+}
+
 bool huge_is(const struct arena *a, size_t pos)
 {
 	return a_load_rlx(&a->chunks[pos / ARENA_CHUNK_GRANULES]) == HUGE_BACKED;
@@ -125,7 +141,15 @@ bool huge_is(const struct arena *a, size_t pos)
 /* Whether the chunk was backed; it is not any more. */
 static bool chunk_forget(struct arena *a, size_t chunk)
 {
-	if (a_load_rlx(&a->chunks[chunk]) == 0 || a_xchg_rlx(&a->chunks[chunk], 0) != HUGE_BACKED)
+	const uint8_t count = a_load_rlx(&a->chunks[chunk]);
+	uint8_t old = 0;
+
+	if (count != 0 && count != HUGE_UNTIDY)
+		old = a_xchg_rlx(&a->chunks[chunk], 0);
+	/* The janitor was here in between. */
+	if (old == HUGE_UNTIDY)
+		a_store_rlx(&a->chunks[chunk], HUGE_UNTIDY);
+	if (old != HUGE_BACKED)
 		return false;
 	a_sub_rlx(&a->huge_chunks, 1);
 	return true;
@@ -148,13 +172,15 @@ void huge_forget(struct arena *a, size_t pos, size_t n)
 	}
 }
 
-void page_forbid_huge(const char *base, size_t granules)
+bool page_forbid_huge(const char *base, size_t granules)
 {
 	struct arena *a = arena_get();
 	size_t pos;
 
-	if (arena_position(a, base, &pos))
-		huge_forget(a, pos, granules);
+	if (!arena_position(a, base, &pos))
+		return true;
+	huge_forget(a, pos, granules);
+	return !compose_touches(a, pos, granules);
 }
 
 static bool is_filled(char *base)
@@ -164,6 +190,35 @@ static bool is_filled(char *base)
 
 	return !os_present(base, CHUNK_BYTES, &present) &&
 		present >= pages - pages / HUGE_PRESENT_SHARE;
+}
+
+/*
+ * What was given back while it was being collapsed has pages that nobody knows of: in the next
+ * round, when whoever was giving it back has done so, those of free granules that read as zero are
+ * dropped.
+ */
+static void chunk_tidy(struct arena *a, size_t chunk)
+{
+	uint8_t untidy = HUGE_UNTIDY;
+	const size_t end = (chunk + 1) * ARENA_CHUNK_GRANULES;
+	size_t at = chunk * ARENA_CHUNK_GRANULES;
+	size_t run = 0;
+
+	if (!a_cas_strong_rlx(&a->chunks[chunk], &untidy, 0))
+		return;
+	while ((at = bitmap_next_free(&a->map, at, end, &run)) != BITMAP_NONE) {
+		purge_tidy(a, at, run);
+		at += run;
+	}
+}
+
+/* A collapse came too late: the chunk is looked after, unless somebody has filled it again. */
+static void chunk_note_untidy(struct arena *a, size_t chunk)
+{
+	uint8_t count = a_load_rlx(&a->chunks[chunk]);
+
+	while (count < HUGE_REUSES && !a_cas_strong_rlx(&a->chunks[chunk], &count, HUGE_UNTIDY))
+		;
 }
 
 /* Backs one chunk; one that cannot be, or has holes, must earn it anew. */
@@ -179,26 +234,34 @@ static void chunk_back(struct arena *a, size_t chunk)
 				return;
 			/* Its pages have gone meanwhile; what it is now was counted by who made it so. */
 			a_sub_rlx(&a->huge_chunks, 1);
-			expected = HUGE_REUSES;
+			(void)os_huge(base, CHUNK_BYTES, false);
+			chunk_note_untidy(a, chunk);
+			return;
 		}
 		(void)os_huge(base, CHUNK_BYTES, false);
 	}
 	(void)a_cas_strong_rlx(&a->chunks[chunk], &expected, 0);
 }
 
-void huge_round(struct arena *a)
+bool huge_round(struct arena *a)
 {
 	const size_t chunks = arena_frontier(a) / ARENA_CHUNK_GRANULES;
 	unsigned budget = HUGE_ROUND_CHUNKS;
+	bool is_untidy = false;
 
 	if (a_load_rlx(&a->huge_setting) != HUGE_WANTED)
-		return;
+		return false;
 	for (size_t i = 0; i < chunks && budget; i++) {
-		if (a_load_rlx(&a->chunks[i]) != HUGE_REUSES)
+		const uint8_t count = a_load_rlx(&a->chunks[i]);
+		if (count == HUGE_UNTIDY)
+			chunk_tidy(a, i);
+		if (count != HUGE_REUSES)
 			continue;
 		if (a_load_rlx(&a->huge_chunks) >= chunks_most() || page_round_ends())
-			return;
+			break;
 		chunk_back(a, i);
+		is_untidy |= a_load_rlx(&a->chunks[i]) == HUGE_UNTIDY;
 		budget--;
 	}
+	return is_untidy;
 }

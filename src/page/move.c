@@ -48,8 +48,7 @@ bool move_repair(void *base, size_t bytes)
 	return !os_reserve_at(base, bytes);
 }
 
-/* Makes fresh memory, like its surroundings, of a range that is the caller's or is gone. */
-static bool refresh(char *base, size_t bytes)
+bool move_fresh(char *base, size_t bytes)
 {
 	if (os_map_fixed(base, bytes)) {
 		/* Refused. If all of it is still there, emptying it does as well. */
@@ -72,7 +71,7 @@ static void marks_clear(struct arena *a, size_t pos, size_t n)
 
 bool move_reset(struct arena *a, size_t pos, size_t n)
 {
-	if (!refresh(arena_address(a, pos), n << PAGE_GRANULE_SHIFT))
+	if (!move_fresh(arena_address(a, pos), n << PAGE_GRANULE_SHIFT))
 		return false;
 	marks_clear(a, pos, n);
 	a_add_rlx(&a->move_regrets, 1);
@@ -106,7 +105,7 @@ static size_t piece_at(const struct arena *a, size_t pos, size_t most)
 	size_t n = 1;
 
 	while (n < most && (stamp_get(a, pos + n) & STAMP_MOVED) == first &&
-		!(stamp_get(a, pos + n) & STAMP_HEAD))
+		!(stamp_get(a, pos + n) & STAMP_HEAD) && !compose_edge(a, pos + n))
 		n++;
 	return n;
 }
@@ -170,7 +169,7 @@ bool page_mappings_take(size_t n)
 	if (!a)
 		return false;
 	a_add_rlx(&a->moved_above, n);
-	if (budget_allows(a))
+	if (budget_allows(a) || (compose_settle(a) && budget_allows(a)))
 		return true;
 	a_sub_rlx(&a->moved_above, n);
 	return false;
@@ -257,7 +256,7 @@ static void undo(struct arena *a, size_t pos, size_t to, size_t done, size_t old
 		memcpy(arena_address(a, pos), arena_address(a, to), done << PAGE_GRANULE_SHIFT);
 		run_give(a, to, done);
 	}
-	if (move_repair(gap, gap_bytes) && refresh(gap, gap_bytes))
+	if (move_repair(gap, gap_bytes) && move_fresh(gap, gap_bytes))
 		run_give(a, to + done, piece);
 	else
 		a_add_rlx(&a->lost, piece);
@@ -271,6 +270,7 @@ static int arena_move(struct arena *a, size_t pos, size_t old_n, size_t new_n,
 	size_t pieces;
 	size_t done;
 	size_t to;
+	size_t dirty;
 	size_t fresh;
 
 	if (!may_move(a, old_n))
@@ -283,8 +283,14 @@ static int arena_move(struct arena *a, size_t pos, size_t old_n, size_t new_n,
 		a_sub_rlx(&a->moved, pieces);
 		return -ENOMEM;
 	}
-	(void)run_account_take(a, to, old_n);
+	dirty = run_account_take(a, to, old_n);
 	fresh = new_n - old_n - run_account_take(a, to + old_n, new_n - old_n);
+	/* It would leave parts of what was moved in there, and nobody counts those. */
+	if (compose_touches(a, to, old_n)) {
+		a_sub_rlx(&a->moved, pieces);
+		run_put(a, to, new_n, dirty + new_n - old_n - fresh);
+		return -ENOTSUP;
+	}
 	/* A mapping ends where huge pages are allowed, and the kernel moves one at a time. */
 	huge_forget(a, pos, old_n);
 	huge_forget(a, to, new_n);

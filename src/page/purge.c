@@ -149,6 +149,27 @@ static size_t purge_chunk(struct arena *a, const struct purge *p, size_t pos, si
 	return given;
 }
 
+void purge_tidy(struct arena *a, size_t pos, size_t n)
+{
+	size_t from = 0;
+
+	if (!bitmap_take_at(&a->map, pos, n))
+		return;
+	claim_set(&a->janitor, pos, n);
+	/* What is dirty has a purge of its own to come. */
+	for (size_t i = 0; i <= n; i++) {
+		if (i < n && !(stamp_get(a, pos + i) & STAMP_EPOCH))
+			continue;
+		if (i > from)
+			(void)os_decommit(arena_address(a, pos + from),
+				(i - from) << PAGE_GRANULE_SHIFT);
+		from = i + 1;
+	}
+	a_store_rlx(&a->janitor.claim, 0);
+	if (!bitmap_put(&a->map, pos, n))
+		os_fatal("allod: corrupted page map\n");
+}
+
 size_t purge_some(struct arena *a, size_t *pos, size_t budget, const struct purge *p)
 {
 	size_t frontier = p->end ? p->end : arena_frontier(a);
@@ -217,10 +238,15 @@ size_t page_trim_by(unsigned severity)
 	background_recover(a);
 	if (severity == 0)
 		return bytes + trim_due(a);
-	if (severity >= 3)
-		return bytes + trim_some(a, false, false);
-	if (severity == 2)
+	if (severity >= 3) {
+		bytes += trim_some(a, false, false);
+		(void)compose_settle(a);
+		return bytes;
+	}
+	if (severity == 2) {
 		bytes += trim_some(a, false, true);
+		(void)compose_settle(a);
+	}
 	return bytes + trim_some(a, true, false);
 }
 

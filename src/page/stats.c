@@ -39,6 +39,8 @@ void page_stats(struct page_stats *ret_stats)
 		.direct_runs = a_load_rlx(&a->direct_runs),
 		.moved_runs = a_load_rlx(&a->moved),
 		.move_calls = a_load_rlx(&a->move_calls),
+		.composed_runs = a_load_rlx(&a->composed_runs),
+		.composed_bytes = a_load_rlx(&a->composed_granules) << PAGE_GRANULE_SHIFT,
 		.background_running = os_task_alive(&a->janitor.task),
 	};
 }
@@ -89,6 +91,7 @@ bool page_check(void)
 	uint64_t dirty = 0;
 	uint64_t heads = 0;
 	uint64_t cold = 0;
+	uint64_t composed = 0;
 
 	if (!a || !a->granules)
 		return true;
@@ -101,7 +104,10 @@ bool page_check(void)
 		cold += is_free && (stamp_get(a, i) & STAMP_COLD);
 		heads += (stamp_get(a, i) & STAMP_HEAD) != 0;
 	}
-	return free + balance_used(balance) + a_load_rlx(&a->skipped) == frontier &&
+	for (size_t i = 0; i < frontier / ARENA_CHUNK_GRANULES; i++)
+		composed += a_load_rlx(&a->composed[i]) != 0;
+	return composed == a_load_rlx(&a->composed_chunks) &&
+		free + balance_used(balance) + a_load_rlx(&a->skipped) == frontier &&
 		free == bitmap_free_count(&a->map) && dirty == balance_dirty(balance) &&
 		heads == a_load_rlx(&a->moved) && cold == a_load_rlx(&a->cold) &&
 		bitmap_check(&a->map);

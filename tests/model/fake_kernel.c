@@ -24,6 +24,7 @@ static _Atomic(uint64_t) accessible[FAKE_UNITS * FAKE_UNIT / WORD_BITS];
 static _Atomic(uint64_t) records_accessible;
 static _Alignas(64) _Atomic(uint64_t) storage[FAKE_UNITS * FAKE_UNIT / 64 + FAKE_UNITS * 8];
 static _Atomic(uint16_t) stamps[FAKE_UNITS * FAKE_UNIT];
+static _Atomic(uint8_t) composed[FAKE_UNITS * FAKE_UNIT / ARENA_CHUNK_GRANULES];
 static _Atomic(uint32_t) links[FAKE_SLOT_STEPS * ARENA_RECORD_STEP];
 static uint64_t next_mapping;
 static uint32_t slots_held[8];
@@ -31,6 +32,9 @@ static bool kill_janitor;
 static _Atomic(uint32_t) is_killed;
 jmp_buf fake_killed;
 static unsigned slot_count;
+static int overcommit_mode;
+static void (*on_touch)(size_t pos, size_t n, bool begins);
+static _Atomic(uint64_t) mappings;
 
 static uint64_t bits(size_t from, size_t to)
 {
@@ -73,6 +77,11 @@ void fake_kernel_reset(size_t frontier)
 	memset(storage, 0, sizeof(storage));
 	memset(stamps, 0, sizeof(stamps));
 	memset(links, 0, sizeof(links));
+	memset(composed, 0, sizeof(composed));
+	a_store_rlx(&mappings, 0);
+	/* Strict: steps of growth are small. */
+	overcommit_mode = 2;
+	on_touch = NULL;
 	memset(accessible, 0, sizeof(accessible));
 	a->base = base;
 	a->granules = (size_t)FAKE_UNITS * FAKE_UNIT;
@@ -80,6 +89,7 @@ void fake_kernel_reset(size_t frontier)
 	a->records = (uintptr_t)a - PAGE_RECORD_BYTES;
 	a->stamps = stamps;
 	a->slot_links = links;
+	a->composed = composed;
 	a->epoch_shift = FAKE_EPOCH_SHIFT;
 	a->decay_epochs = 2;
 	a_store_rlx(&a->guard_at, GUARD_NO_LIMIT / 2);
@@ -155,12 +165,11 @@ struct arena *arena_need(void)
 
 const struct os_facts *os_facts(void)
 {
-	/* Strict overcommit makes steps of growth small. */
-	static const struct os_facts facts = { .page_bytes = 4096,
-		.overcommit_mode = 2,
+	static struct os_facts facts = { .page_bytes = 4096,
 		.address_limit_bytes = OS_UNLIMITED,
 		.data_limit_bytes = OS_UNLIMITED };
 
+	facts.overcommit_mode = (unsigned)overcommit_mode;
 	return &facts;
 }
 
@@ -207,8 +216,24 @@ int os_unmap(void *p, size_t bytes)
 	return 0;
 }
 
+/* The kernel is at these pages: nobody else may be. */
+static void touch(void *p, size_t bytes, bool begins)
+{
+	if (on_touch)
+		on_touch(((uintptr_t)p - base) >> PAGE_GRANULE_SHIFT, bytes >> PAGE_GRANULE_SHIFT,
+			begins);
+}
+
+void fake_may_move(void (*fn)(size_t pos, size_t n, bool begins))
+{
+	overcommit_mode = 0;
+	on_touch = fn;
+}
+
 int os_decommit(void *p, size_t bytes)
 {
+	touch(p, bytes, true);
+	touch(p, bytes, false);
 	if (!kill_janitor)
 		return 0;
 	a_store_rlx(&is_killed, 1);
@@ -223,6 +248,15 @@ int os_lazyfree(void *p, size_t bytes)
 
 void cost_measure(struct arena *a)
 {
+}
+
+void cost_note(_Atomic(uint32_t) *mean, uint64_t ns, size_t chunks)
+{
+}
+
+bool cost_compose_pays(struct arena *a)
+{
+	return true;
 }
 
 bool os_task_is_me(const struct os_task *task)
@@ -323,13 +357,23 @@ void huge_start(struct arena *a)
 {
 }
 
-void huge_round(struct arena *a)
+bool huge_round(struct arena *a)
 {
+	return false;
 }
 
 bool huge_is(const struct arena *a, size_t pos)
 {
 	return false;
+}
+
+bool huge_is_plain(const struct arena *a, size_t chunk)
+{
+	return true;
+}
+
+void huge_adopt(struct arena *a, size_t chunk)
+{
 }
 
 void huge_forget(struct arena *a, size_t pos, size_t n)
@@ -358,7 +402,55 @@ int os_grow(void *p, size_t old_bytes, size_t new_bytes)
 
 void *os_move(void *old, size_t old_bytes, void *dst, size_t new_bytes, bool keep_old)
 {
+	touch(old, old_bytes, true);
+	touch(dst, new_bytes, true);
+	touch(dst, new_bytes, false);
+	touch(old, old_bytes, false);
+	return dst;
+}
+
+bool move_fresh(char *p, size_t bytes)
+{
+	touch(p, bytes, true);
+	touch(p, bytes, false);
+	return true;
+}
+
+int os_present(void *p, size_t bytes, size_t *ret_pages)
+{
+	*ret_pages = bytes / 4096;
+	return 0;
+}
+
+bool os_is_mapped(void *p, size_t bytes)
+{
 	unexpected(__func__);
+}
+
+uint64_t os_fine_ns(void)
+{
+	return os_now_ns();
+}
+
+bool page_mappings_take(size_t n)
+{
+	a_add_rlx(&mappings, n);
+	return true;
+}
+
+void page_mappings_give(size_t n)
+{
+	EXPLORE_CHECK(a_sub_rlx(&mappings, n) >= n);
+}
+
+bool page_mappings_crowded(void)
+{
+	return false;
+}
+
+uint64_t fake_mappings(void)
+{
+	return a_load_rlx(&mappings);
 }
 
 int os_task_start(struct os_task *task, void (*fn)(void *arg), void *arg)

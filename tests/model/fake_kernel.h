@@ -47,5 +47,14 @@ void fake_slots_used(size_t used);
 void fake_kill_janitor(void);
 extern jmp_buf fake_killed;
 
+/*
+ * Pages may be moved: `on_touch` is told of each range whose page tables the kernel changes, before
+ * and after.
+ */
+void fake_may_move(void (*on_touch)(size_t pos, size_t n, bool begins));
+
+/* Mappings counted now by page_mappings_take(). */
+uint64_t fake_mappings(void);
+
 /* The records of all granules are reserved. */
 void fake_records_ahead(void);
