@@ -31,8 +31,9 @@ int percpu_epoch_start(void)
 		return -ENOMEM;
 	if (os_wipe_on_fork((void *)word, page))
 		pthread_atfork(NULL, NULL, epoch_forget);
-	a_store_rlx(word, 1);
 	percpu_epoch_word = word;
+	/* Not the first number: a parent may have been here, with locks held. */
+	percpu_epoch_renew();
 	return 0;
 }
 

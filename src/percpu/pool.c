@@ -15,7 +15,8 @@
 	(ALLOD_PERCPU_ROBUST | ALLOD_PERCPU_POISON | ALLOD_PERCPU_GUARD | ALLOD_PERCPU_HUGE | \
 		ALLOD_PERCPU_NUMA | ALLOD_PERCPU_GLOBAL | ALLOD_PERCPU_INIT_EVERY)
 
-enum { STATE_NONE, STATE_BUSY, STATE_READY };
+/* Or STATE_BUSY + the process that is starting: a child of it finds that nobody is. */
+enum { STATE_NONE, STATE_READY, STATE_BUSY };
 
 static _Atomic(uint32_t) state;
 
@@ -55,14 +56,14 @@ static int start(void)
 /* The first call of the layer, by whichever thread. A second one that comes meanwhile waits. */
 static int start_once(void)
 {
+	const uint32_t busy = STATE_BUSY + (uint32_t)os_pid();
+	uint32_t seen;
 	int error = 0;
 
 	/* [percpu.4] acq: finds the root; pairs with the store below. */
-	while (a_load_acq(&state) != STATE_READY) {
-		uint32_t none = STATE_NONE;
-
-		if (!a_cas_strong_rlx(&state, &none, STATE_BUSY)) {
-			os_wait_while(&state, STATE_BUSY, 1000000);
+	while ((seen = a_load_acq(&state)) != STATE_READY) {
+		if (seen == busy || !a_cas_strong_rlx(&state, &seen, busy)) {
+			os_wait_while(&state, busy, 1000000);
 			continue;
 		}
 		error = start();

@@ -202,3 +202,48 @@ TEST(a_program_that_is_started_does_no_harm)
 	pools_use(200, 9);
 	all_sound();
 }
+
+static _Atomic(bool) may_start;
+
+__attribute__((unused)) static void *make_first(void *arg)
+{
+	while (!a_load_rlx(&may_start))
+		continue;
+	CHECK(allod_percpu_pool_create("first", NULL));
+	return arg;
+}
+
+/* A process in which a thread makes the first call while the other forks, some time after. */
+__attribute__((unused)) static void fork_while_starting(unsigned delay)
+{
+	pthread_t thread;
+	pid_t child;
+
+	CHECK_EQ(pthread_create(&thread, NULL, make_first, NULL), 0);
+	a_store_rlx(&may_start, true);
+	for (unsigned i = 0; i < delay; i++)
+		a_pause();
+	child = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+	if (!child) {
+		alarm(10);
+		struct allod_percpu_pool *pool = allod_percpu_pool_create("child", NULL);
+		CHECK(pool && allod_percpu_zalloc(pool, 8, 0));
+		CHECK_EQ(allod_percpu_pool_check(pool), NULL);
+		_exit(0);
+	}
+	wait_for(child);
+	pthread_join(thread, NULL);
+	_exit(0);
+}
+
+TEST_PLAIN(a_child_of_a_first_call_makes_its_own)
+{
+	unsigned rounds = test_count(400, 20000);
+
+	for (unsigned round = 0; round < rounds; round++) {
+		pid_t child = fork();
+		if (!child)
+			fork_while_starting(round * 16 % 6400);
+		wait_for(child);
+	}
+}
