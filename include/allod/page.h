@@ -266,7 +266,8 @@ size_t allod_page_batch(struct allod_page_op *ops, size_t count) ALLOD_NOTHROW;
  * giving back and moving large ranges. Zero all of it and set the first four fields; it stays where
  * it is, and so do its operations, until it is done.
  *
- * The first job makes a thread, which ends when it has had nothing to do for a second: see
+ * The first job makes a thread, which ends when it has had nothing to do for a second; another one
+ * goes on with the jobs behind one that takes more than 200 ms, up to eight: see
  * allod_page_submit(3) for what that means to a program. A child of fork() has no such thread until
  * it submits a job of its own, and the jobs under way are its parent's.
  */
@@ -287,7 +288,7 @@ struct allod_page_job {
 
 /*
  * Submits a job. Jobs are begun in the order in which they were submitted, but one that is waited
- * for may be begun earlier.
+ * for may be begun earlier. No job waits for one that is stuck, but as told above.
  *
  * Returns: 0, or a negative errno value.
  * Errors:  EBUSY: the job was submitted before and is not done. EAGAIN: 1,024 jobs wait already.

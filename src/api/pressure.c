@@ -9,12 +9,10 @@
  */
 #include "allod/pressure.h"
 
-#include <pthread.h>
-#include <signal.h>
-
 #include "base/atomic.h"
 #include "face.h"
 #include "heap/heap.h"
+#include "helper.h"
 #include "os/os.h"
 #include "page/page.h"
 #include "page/pressure.h"
@@ -81,26 +79,6 @@ static void *watcher_main(void *arg)
 	}
 }
 
-/* The thread gets no signals: they are the program's. */
-static bool watcher_make(struct os_pressure *sources)
-{
-	pthread_attr_t attr;
-	pthread_t thread;
-	sigset_t all;
-	sigset_t before;
-	bool made;
-
-	if (pthread_attr_init(&attr) != 0)
-		return false;
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	made = pthread_create(&thread, &attr, watcher_main, sources) == 0;
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	pthread_attr_destroy(&attr);
-	return made;
-}
-
 /* After somebody who wants it was entered: sees to it that there is a thread. */
 static bool watcher_need(struct os_pressure *sources)
 {
@@ -113,7 +91,7 @@ static bool watcher_need(struct os_pressure *sources)
 	there = a_load_rlx(&watcher);
 	if (there == process || !a_cas_strong_rlx(&watcher, &there, process))
 		return true;
-	if (watcher_make(sources))
+	if (helper_make(watcher_main, sources))
 		return true;
 	a_store_rlx(&watcher, 0);
 	return false;

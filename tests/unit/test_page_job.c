@@ -124,25 +124,85 @@ TEST(who_waits_helps)
 	wait_for_calls(2);
 }
 
-/* No more jobs than there are nodes; those that were refused can go later. */
-TEST(as_many_as_1024)
+static _Atomic(unsigned) stuck;
+
+static void get_stuck(struct allod_page_job *job)
 {
-	static struct allod_page_job jobs[1100];
-	struct allod_page_job holding = { .done = hold_worker };
+	(void)job;
+	a_add_rlx(&stuck, 1);
+	while (!a_load_rlx(&hold))
+		usleep(1000);
+	a_sub_rlx(&stuck, 1);
+}
+
+/*
+ * Callbacks that do not return hold up nobody, as long as there may be one more thread: what was
+ * submitted behind them is carried out, in its order.
+ */
+TEST_TIMEOUT(stuck_callbacks_hold_nobody, 60)
+{
+	static struct allod_page_job bad[8], good[40];
+	const unsigned alone = threads_now();
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < 40; i++) {
+		good[i] = (struct allod_page_job){ .done = count_call, .user = &calls };
+		if (i % 6 == 0) {
+			bad[n].done = get_stuck;
+			CHECK_EQ(allod_page_submit(&bad[n++]), 0);
+		}
+		CHECK_EQ(allod_page_submit(&good[i]), 0);
+	}
+	CHECK_EQ(n, 7);
+	wait_for_calls(40);
+	CHECK_EQ(a_load_rlx(&stuck), 7);
+	if (!TEST_SANITIZED)
+		CHECK(threads_now() - alone <= 8);
+	/* One more, and nobody is left but who waits. */
+	bad[7].done = get_stuck;
+	good[0].done = NULL;
+	CHECK_EQ(allod_page_submit(&bad[7]), 0);
+	CHECK_EQ(allod_page_submit(&good[0]), 0);
+	CHECK_EQ(allod_page_submit(&good[1]), 0);
+	CHECK_EQ(allod_page_wait(&good[0], SECOND_NS / 2), -ETIMEDOUT);
+	CHECK_EQ(allod_page_wait(&good[0], -1), 0);
+	CHECK_EQ(a_load_rlx(&calls), 40);
+	/* They come back, and one of them goes on. */
+	a_store_rlx(&hold, true);
+	wait_for_calls(41);
+	while (a_load_rlx(&stuck) > 0)
+		usleep(1000);
+	for (unsigned i = 0; i < 80 && !TEST_SANITIZED && threads_now() > alone; i++)
+		usleep(100000);
+	if (!TEST_SANITIZED)
+		CHECK_EQ(threads_now(), alone);
+}
+
+/* No more jobs than there are nodes; those that were refused can go later. */
+TEST_TIMEOUT(as_many_as_1024, 60)
+{
+	static struct allod_page_job jobs[1025];
+	struct allod_page_job bad[8];
 	unsigned taken = 0;
 
-	a_store_rlx(&hold, true);
-	CHECK_EQ(allod_page_submit(&holding), 0);
-	wait_for_calls(1);
-	while (taken < 1100 && allod_page_submit(&jobs[taken]) == 0)
+	for (unsigned i = 0; i < 8; i++) {
+		bad[i] = (struct allod_page_job){ .done = get_stuck };
+		CHECK_EQ(allod_page_submit(&bad[i]), 0);
+	}
+	while (a_load_rlx(&stuck) < 8)
+		usleep(1000);
+	while (taken < 1025 && allod_page_submit(&jobs[taken]) == 0)
 		taken++;
-	CHECK(taken >= 1023 && taken <= 1024);
-	CHECK_EQ(allod_page_submit(&jobs[taken]), -EAGAIN);
-	a_store_rlx(&hold, false);
-	for (unsigned i = 0; i < taken; i++)
+	CHECK_EQ(taken, 1024);
+	CHECK_EQ(allod_page_submit(&jobs[1024]), -EAGAIN);
+	/* Who waits for one makes room. */
+	CHECK_EQ(allod_page_wait(&jobs[500], -1), 0);
+	CHECK_EQ(allod_page_submit(&jobs[1024]), 0);
+	a_store_rlx(&hold, true);
+	for (unsigned i = 0; i < 1025; i++)
 		CHECK_EQ(allod_page_wait(&jobs[i], 10 * SECOND_NS), 0);
-	CHECK_EQ(allod_page_submit(&jobs[taken]), 0);
-	CHECK_EQ(allod_page_wait(&jobs[taken], 10 * SECOND_NS), 0);
+	while (a_load_rlx(&stuck) > 0)
+		usleep(1000);
 }
 
 /* The thread is there from the first job on, and gone a second after the last. */
