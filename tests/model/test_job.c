@@ -18,7 +18,7 @@
 #include "os/os.h"
 #include "suite.h"
 
-enum { JOBS = 4, MADE = 12, NONE = -1 };
+enum { JOBS = 4, MADE = 12 };
 
 static struct allod_page_job jobs[JOBS];
 /* By job: what its operations are told, and what they do. */
@@ -28,8 +28,8 @@ static _Atomic(uint32_t) done[JOBS];
 static _Atomic(uint32_t) submitted[JOBS];
 /* One helper alone: a job is carried out when those before it are done. */
 static bool ordered;
-/* Who carries this job out never comes back. */
-static int stuck_job;
+/* Who carries one of the first so many jobs out never comes back. */
+static int stuck_jobs;
 static jmp_buf stuck;
 
 /* Helpers that were made: their arguments plus one; and how many of them run or have run. */
@@ -102,7 +102,7 @@ size_t allod_page_batch(struct allod_page_op *ops, size_t count)
 {
 	const int i = (int)(uintptr_t)ops - 1;
 
-	if (i == stuck_job)
+	if (i < stuck_jobs)
 		longjmp(stuck, 1);
 	for (int j = 0; j < i && ordered; j++)
 		EXPLORE_CHECK(a_load_rlx(&done[j]) == 1);
@@ -134,7 +134,7 @@ static void set_up(void)
 	}
 	threads_most = MADE;
 	ordered = false;
-	stuck_job = NONE;
+	stuck_jobs = 0;
 	sleeps = false;
 }
 
@@ -330,7 +330,7 @@ static void set_up_stuck(void)
 {
 	set_up();
 	threads_most = 3;
-	stuck_job = 0;
+	stuck_jobs = 1;
 	submit(0);
 	submit(1);
 	(void)help();
@@ -343,6 +343,24 @@ static void run_stuck(int t)
 		submit(2);
 	else
 		(void)help();
+}
+
+/* Two are stuck; it is for who leads to see that a third stands by. */
+static void set_up_two_stuck(void)
+{
+	set_up_calls();
+	stuck_jobs = 2;
+	submit(0);
+	submit(1);
+	submit(2);
+}
+
+static void run_help(int t)
+{
+	if (t == 0)
+		submit(3);
+	while (t == 1 && help())
+		;
 }
 
 static bool somebody_stopped(void)
@@ -368,9 +386,9 @@ static void finish(void)
 	while (help())
 		;
 	for (size_t i = 0; i < JOBS; i++) {
-		if (a_load_rlx(&submitted[i]) == 0 || (int)i == stuck_job)
+		if (a_load_rlx(&submitted[i]) == 0 || (int)i < stuck_jobs)
 			continue;
-		if (jobs[i].done == NULL && stuck_job == NONE)
+		if (jobs[i].done == NULL && stuck_jobs == 0)
 			(void)wait_for(i);
 		left += a_load_rlx(&done[i]) != a_load_rlx(&submitted[i]);
 	}
@@ -398,9 +416,10 @@ static const struct explore_scenario scenarios[] = {
 	JOB_SCENARIO(run_rest, 2, set_up_sleeper),
 	JOB_SCENARIO(run_called_again, 2, set_up_no_calls),
 	JOB_SCENARIO(run_stuck, 2, set_up_stuck),
+	JOB_SCENARIO(run_help, 2, set_up_two_stuck),
 	JOB_SCENARIO(run_submit_help, 2, set_up_no_threads),
 };
-enum { SCENARIOS = sizeof(scenarios) / sizeof(scenarios[0]), WITH_THREADS = SCENARIOS - 5 };
+enum { SCENARIOS = sizeof(scenarios) / sizeof(scenarios[0]), WITH_THREADS = SCENARIOS - 6 };
 static const struct suite suite = { scenarios, SCENARIOS,
 	{ .executions = 6000, .stale_reads = 2, .switches = 3 } };
 
