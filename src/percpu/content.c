@@ -22,7 +22,7 @@
 #include "os/os.h"
 #include "percpu/bits.h"
 
-enum { WINDOW_BLOCKS = 8 };
+enum { WINDOW_BLOCKS = 16 };
 
 static bool walk_active(struct cpu_walk *walk, const struct allod_percpu_pool *pool,
 	unsigned *ret_cpu, uint32_t *ret_row)
@@ -386,35 +386,99 @@ int percpu_content_put(struct percpu_chunk *chunk, uint32_t start, uint32_t bits
 	return 0;
 }
 
+/* A multiple of a granule; small ones without a call, by stores that may overlap. */
+static inline void zero(uint8_t *at, size_t bytes)
+{
+	if (bytes > 128) {
+		memset(at, 0, bytes);
+	} else if (bytes >= 32) {
+		memset(at, 0, 32);
+		memset(at + bytes - 32, 0, 32);
+		memset(at + (bytes > 64 ? 32 : 0), 0, 32);
+		memset(at + (bytes > 64 ? bytes - 64 : 0), 0, 32);
+	} else {
+		for (; bytes; bytes -= ALLOD_PERCPU_GRANULE, at += ALLOD_PERCPU_GRANULE)
+			memset(at, 0, ALLOD_PERCPU_GRANULE);
+	}
+}
+
+/* The blocks that elements lie in, by their addresses, and what they are on a processor. */
+enum { SEEN_BLOCKS = 16 };
+
+struct seen {
+	uintptr_t at[SEEN_BLOCKS];
+	enum os_page kind[SEEN_BLOCKS];
+	size_t room; /* an element begins at most so far from its block's beginning, or reaches out */
+	bool has_others; /* some elements lie in no block that is here, or in two */
+};
+
+static inline unsigned seen_index(const struct seen *seen, uintptr_t element)
+{
+	unsigned i = (element >> BLOCK_SHIFT) % SEEN_BLOCKS;
+
+	return element - seen->at[i] <= seen->room ? i : SEEN_BLOCKS;
+}
+
+static void see_blocks(struct seen *seen, const uintptr_t *elements, uint32_t count, size_t bytes)
+{
+	*seen = (struct seen){ .room = bytes < BLOCK_BYTES ? BLOCK_BYTES - bytes : 0 };
+	for (uint32_t i = 0; i < count; i++) {
+		uintptr_t *at = &seen->at[(elements[i] >> BLOCK_SHIFT) % SEEN_BLOCKS];
+
+		if (!*at)
+			*at = elements[i] & -(uintptr_t)BLOCK_BYTES;
+		seen->has_others |= elements[i] - *at > seen->room;
+	}
+}
+
+static uint32_t bit_of(const struct percpu_chunk *chunk, uintptr_t at)
+{
+	return (uint32_t)((at - chunk->base) >> GRANULE_SHIFT);
+}
+
+static void view_turn_to(struct view *v, uintptr_t at, uint32_t row)
+{
+	struct percpu_chunk *chunk = chunk_of(at);
+
+	if (chunk != v->chunk)
+		view_turn(v, chunk, row);
+}
+
+/* What the blocks are on this processor; whether one of them may have memory. */
+static bool look_at_blocks(struct view *v, uint32_t row, struct seen *seen)
+{
+	bool may_have = false;
+
+	for (unsigned i = 0; i < SEEN_BLOCKS; i++) {
+		if (!seen->at[i])
+			continue;
+		view_turn_to(v, seen->at[i], row);
+		seen->kind[i] = view_look(v, bit_of(v->chunk, seen->at[i]) / BLOCK_BITS);
+		may_have |= seen->kind[i] == OS_PAGE_OWN || seen->kind[i] == OS_PAGE_EITHER;
+	}
+	return may_have;
+}
+
 /* One processor's part of percpu_content_zero_many(): elements of anonymous chunks. */
 static void zero_on(struct view *v, uint32_t row, const uintptr_t *elements, uint32_t count,
-	uint32_t bits)
+	uint32_t bits, struct seen *seen)
 {
-	uint32_t known_block = NOWHERE;
-	enum os_page kind = OS_PAGE_NONE;
+	uintptr_t distance = v->cpu * chunk_of(elements[0])->stride;
+	size_t bytes = (size_t)bits << GRANULE_SHIFT;
 
 	v->chunk = NULL;
+	if (!look_at_blocks(v, row, seen) && !seen->has_others)
+		return;
 	for (uint32_t i = 0; i < count; i++) {
-		struct percpu_chunk *chunk = chunk_of(elements[i]);
-		uint32_t start = (uint32_t)((elements[i] - chunk->base) >> GRANULE_SHIFT);
-		uint32_t block = start / BLOCK_BITS;
+		unsigned at = seen_index(seen, elements[i]);
 
-		if (chunk != v->chunk) {
-			view_turn(v, chunk, row);
-			known_block = NOWHERE;
+		if (at == SEEN_BLOCKS || seen->kind[at] == OS_PAGE_EITHER) {
+			view_turn_to(v, elements[i], row);
+			view_restore(v, bit_of(v->chunk, elements[i]), bits,
+				(struct content){ NULL, 0 });
+		} else if (seen->kind[at] == OS_PAGE_OWN) {
+			zero((uint8_t *)(elements[i] + distance), bytes);
 		}
-		if ((start + bits - 1) / BLOCK_BITS != block) {
-			view_restore(v, start, bits, (struct content){ NULL, 0 });
-			continue;
-		}
-		if (block != known_block) {
-			kind = view_look(v, block);
-			known_block = block;
-		}
-		if (kind == OS_PAGE_OWN)
-			memset(chunk_place(chunk, v->cpu, start), 0, (size_t)bits << GRANULE_SHIFT);
-		else if (kind == OS_PAGE_EITHER)
-			view_restore(v, start, bits, (struct content){ NULL, 0 });
 	}
 }
 
@@ -422,13 +486,15 @@ int percpu_content_zero_many(const uintptr_t *elements, uint32_t count, uint32_t
 {
 	struct allod_percpu_pool *pool = chunk_of(elements[0])->pool;
 	struct cpu_walk walk = { 0 };
+	struct seen seen;
 	struct view v;
 	uint32_t row;
 
 	v.may_swap = -1;
 	percpu_pool_lock(pool);
+	see_blocks(&seen, elements, count, (size_t)bits << GRANULE_SHIFT);
 	while (percpu_cpu_walk_next(&walk, pool, &v.cpu, &row))
-		zero_on(&v, row, elements, count, bits);
+		zero_on(&v, row, elements, count, bits, &seen);
 	percpu_pool_unlock(pool);
 	return 0;
 }

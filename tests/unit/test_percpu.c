@@ -139,6 +139,33 @@ static unsigned own_pages(const void *at, size_t pages)
 	return own;
 }
 
+/* They are cleaned many at a time, by the blocks that they lie in. */
+TEST(zeroed_elements_of_every_size_are_zero)
+{
+	enum { COUNT = 90, CPUS_STORED = 3 };
+	unsigned char *elements[COUNT];
+
+	for (size_t bytes = 4; bytes <= 1024; bytes += bytes < 300 ? 4 : 60) {
+		struct allod_percpu_pool *pool = pool_of(0);
+		for (unsigned i = 0; i < 3 * COUNT; i++) {
+			unsigned char *element = allod_percpu_zalloc(pool, bytes, 0);
+			if (i >= COUNT)
+				allod_percpu_free(elements[i % COUNT]);
+			elements[i % COUNT] = element;
+			for (int cpu = 0; cpu < CPUS_STORED; cpu++) {
+				unsigned char *place = allod_percpu_ptr(element, cpu);
+				for (size_t at = 0; at < bytes; at++)
+					CHECK_EQ(place[at], 0);
+				/* The last processor is stored to now and then. */
+				if (cpu < 2 || i % 64 == 63)
+					memset(place, 0xff, bytes);
+			}
+		}
+		CHECK_EQ(allod_percpu_pool_check(pool), NULL);
+		allod_percpu_pool_destroy(pool);
+	}
+}
+
 TEST(only_stores_make_pages_present)
 {
 	struct allod_percpu_pool *pool = pool_of(0);
