@@ -38,7 +38,7 @@ static void on_pressure(const struct allod_page_pressure *pressure, void *arg)
 	CHECK(pressure->struct_bytes >= sizeof(*pressure));
 	CHECK_EQ(arg, (void *)&told);
 	atomic_store(&told_severity, pressure->severity);
-	atomic_store(&told_sources, pressure->sources);
+	atomic_fetch_or(&told_sources, pressure->sources);
 	atomic_store(&told_in, (unsigned)gettid());
 	atomic_fetch_add(&told, 1);
 }
@@ -314,17 +314,25 @@ static void group_remove(void)
 		pause_ms(20);
 }
 
-/* Uses nearly all of what the group may; is told of it. */
+/*
+ * Uses nearly all of what the group may; is told of it. Version 2 tells when the limit is reached, so
+ * there is something that the kernel can take then.
+ */
 static _Noreturn void fill_group(void)
 {
 	char self[16];
 	char *block;
+	char *cold;
 
 	snprintf(self, sizeof(self), "%d", getpid());
 	if (!put("cgroup.procs", self))
 		_exit(2);
 	if (allod_page_pressure_subscribe(on_pressure, &told, 3, 0) <= 0)
 		_exit(3);
+	cold = mmap(NULL, 40 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	memset(cold, 1, 40 * MIB);
+	if (madvise(cold, 40 * MIB, MADV_FREE))
+		_exit(5);
 	block = mmap(NULL, 98 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	for (size_t i = 0; i < 98 * MIB; i += 4096) {
 		block[i] = 1;
@@ -352,4 +360,58 @@ TEST_TIMEOUT(a_group_that_fills_tells_of_it, 30)
 	CHECK_EQ(waitpid(pid, &status, 0), pid);
 	group_remove();
 	CHECK_EQ(status, 0);
+}
+
+/* Uses twice what the group is to use, as slowly as the kernel then makes it; what it is told of. */
+static _Noreturn void go_above_high(unsigned source)
+{
+	char self[16];
+	char *block;
+
+	snprintf(self, sizeof(self), "%d", getpid());
+	if (!put("cgroup.procs", self))
+		_exit(2);
+	if (allod_page_pressure_subscribe(on_pressure, &told, 1, ALLOD_PAGE_PRESSURE_THREAD) <= 0)
+		_exit(3);
+	block = mmap(NULL, 64 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	for (size_t i = 0; i < 64 * MIB && !(told_sources & source); i += 4096)
+		block[i] = 1;
+	for (int i = 0; i < 400 && !(told_sources & source); i++)
+		pause_ms(10);
+	_exit(told_sources & source ? 0 : 4);
+}
+
+static void above_high(unsigned source)
+{
+	int status = 1;
+	pid_t pid;
+
+	if (!group_make())
+		SKIP("no control group with a memory limit can be made here");
+	if (!put("memory.high", "32m")) {
+		group_remove();
+		SKIP("no control groups of version 2 that account memory");
+	}
+	pid = fork();
+	if (pid == 0)
+		go_above_high(source);
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	group_remove();
+	CHECK_EQ(status, 0);
+}
+
+TEST_TIMEOUT(a_group_above_its_high_tells_of_it, 30)
+{
+	above_high(ALLOD_PAGE_PRESSURE_EVENTS);
+}
+
+/* Whoever is above it is held up, and that is what stall information counts. */
+TEST_TIMEOUT(a_group_that_is_held_up_tells_of_it, 30)
+{
+	int fd = open("/proc/pressure/memory", O_RDWR);
+
+	if (fd < 0)
+		SKIP("no trigger for stall information (PSI) can be set here");
+	close(fd);
+	above_high(ALLOD_PAGE_PRESSURE_STALL_GROUP);
 }
