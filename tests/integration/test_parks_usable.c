@@ -35,6 +35,7 @@ static struct victim victims[VICTIMS];
 static _Atomic(uint32_t) trim_now;
 static _Atomic(uint32_t) trimmed;
 static void *again[VICTIMS * FREED];
+static pthread_barrier_t all_filled;
 
 static void use(struct victim *v)
 {
@@ -46,12 +47,16 @@ static void use(struct victim *v)
 	v->own[0] = NULL;
 }
 
-/* Allocates much and frees every fourth block, so that the slabs are its own again. */
+/*
+ * Allocates much and frees every fourth block, so that the slabs are its own again: after all have
+ * allocated, for else one that is slow would use what the idle ones have free.
+ */
 static void fill(struct victim *v)
 {
 	uint32_t kept = 0;
 	for (unsigned i = 0; i < BLOCKS; i++)
 		v->blocks[i] = block_make(face_alloc(BYTES), BYTES);
+	pthread_barrier_wait(&all_filled);
 	for (unsigned i = 0; i < BLOCKS; i++) {
 		if (i % 4 == 0)
 			block_free(v->blocks[i]);
@@ -75,6 +80,7 @@ static void *victim_main(void *arg)
 
 static void start_all(uint64_t *random)
 {
+	CHECK_EQ(pthread_barrier_init(&all_filled, NULL, VICTIMS), 0);
 	for (unsigned i = 0; i < VICTIMS; i++) {
 		victims[i].number = i;
 		victims[i].target = REGION_ANY;
@@ -186,6 +192,7 @@ TEST_TIMEOUT(what_others_freed_before_their_owners_trimmed_is_used, 60)
 	if (!face_module(path, sizeof path, &base))
 		SKIP("liballod-malloc.so is not preloaded");
 	face_start();
+	CHECK_EQ(pthread_barrier_init(&all_filled, NULL, VICTIMS), 0);
 	for (unsigned i = 0; i < VICTIMS; i++)
 		CHECK_EQ(pthread_create(&victims[i].thread, NULL, trimmer_main, &victims[i]), 0);
 	for (unsigned i = 0; i < VICTIMS; i++) {
