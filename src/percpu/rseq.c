@@ -91,17 +91,18 @@ static void use_nothing(void)
 }
 
 /*
- * glibc 2.35 to 2.39 say 32 whatever the kernel fills, and those with the first repair 20 although
- * the kernel fills more. The kernel knows; where it does not say, it fills 20.
+ * How much of an area the kernel fills. It says so itself; where it does not, it fills 20. Libc says
+ * how large its area is, or how much of it counts: glibc 2.35 says 32 whatever the kernel fills, those
+ * with the first repair 20 although the kernel fills more of their 32, later ones what the kernel
+ * says, and have as much.
  */
 static unsigned features_of(unsigned said)
 {
 	const unsigned kernel = os_rseq_kernel_bytes();
 	const unsigned fills = kernel ? kernel : FEATURES_BEFORE;
+	const unsigned room = said == FEATURES_BEFORE ? AREA_BYTES : said;
 
-	if (said != FEATURES_BEFORE && said != AREA_BYTES)
-		return said;
-	return fills < AREA_BYTES ? fills : AREA_BYTES;
+	return fills < room ? fills : room;
 }
 
 /* Libc's areas, if it has some and the kernel has taken this thread's. */

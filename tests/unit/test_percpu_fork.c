@@ -238,7 +238,7 @@ __attribute__((unused)) static void fork_while_starting(unsigned delay)
 
 TEST_PLAIN(a_child_of_a_first_call_makes_its_own)
 {
-	unsigned rounds = test_count(400, 20000);
+	unsigned rounds = test_count(400, 4000);
 
 	for (unsigned round = 0; round < rounds; round++) {
 		pid_t child = fork();
