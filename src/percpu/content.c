@@ -421,7 +421,7 @@ static inline unsigned seen_index(const struct seen *seen, uintptr_t element)
 
 static void see_blocks(struct seen *seen, const uintptr_t *elements, uint32_t count, size_t bytes)
 {
-	*seen = (struct seen){ .room = bytes < BLOCK_BYTES ? BLOCK_BYTES - bytes : 0 };
+	*seen = (struct seen){ .room = BLOCK_BYTES - bytes };
 	for (uint32_t i = 0; i < count; i++) {
 		uintptr_t *at = &seen->at[(elements[i] >> BLOCK_SHIFT) % SEEN_BLOCKS];
 
@@ -482,19 +482,31 @@ static void zero_on(struct view *v, uint32_t row, const uintptr_t *elements, uin
 	}
 }
 
-int percpu_content_zero_many(const uintptr_t *elements, uint32_t count, uint32_t bits)
+/* Elements of at most a block. */
+static void zero_small(struct allod_percpu_pool *pool, const uintptr_t *elements, uint32_t count,
+	uint32_t bits)
 {
-	struct allod_percpu_pool *pool = chunk_of(elements[0])->pool;
 	struct cpu_walk walk = { 0 };
+	struct view v = { .may_swap = -1 };
 	struct seen seen;
-	struct view v;
 	uint32_t row;
 
-	v.may_swap = -1;
-	percpu_pool_lock(pool);
 	see_blocks(&seen, elements, count, (size_t)bits << GRANULE_SHIFT);
 	while (percpu_cpu_walk_next(&walk, pool, &v.cpu, &row))
 		zero_on(&v, row, elements, count, bits, &seen);
+}
+
+int percpu_content_zero_many(const uintptr_t *elements, uint32_t count, uint32_t bits)
+{
+	struct allod_percpu_pool *pool = chunk_of(elements[0])->pool;
+
+	percpu_pool_lock(pool);
+	if (bits <= BLOCK_BITS)
+		zero_small(pool, elements, count, bits);
+	for (uint32_t i = 0; bits > BLOCK_BITS && i < count; i++) {
+		struct percpu_chunk *chunk = chunk_of(elements[i]);
+		restore(chunk, bit_of(chunk, elements[i]), bits, (struct content){ NULL, 0 });
+	}
 	percpu_pool_unlock(pool);
 	return 0;
 }

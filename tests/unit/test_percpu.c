@@ -166,6 +166,24 @@ TEST(zeroed_elements_of_every_size_are_zero)
 	}
 }
 
+TEST(zeroed_elements_of_several_blocks_are_zero)
+{
+	struct allod_percpu_pool *pool = pool_of(0);
+	enum { BYTES = 3 * BLOCK_BYTES };
+
+	for (unsigned round = 0; round < 40; round++) {
+		unsigned char *element = allod_percpu_zalloc(pool, BYTES, BLOCK_BYTES);
+		for (size_t at = 0; at < BYTES; at++)
+			CHECK_EQ(((unsigned char *)allod_percpu_ptr(element, 1))[at], 0);
+		/* The first of the blocks never gets memory. */
+		memset((unsigned char *)allod_percpu_ptr(element, 1) +
+				(1 + round % 2) * BLOCK_BYTES,
+			0xff, BLOCK_BYTES);
+		allod_percpu_free(element);
+	}
+	CHECK_EQ(allod_percpu_pool_destroy(pool), 0);
+}
+
 TEST(only_stores_make_pages_present)
 {
 	struct allod_percpu_pool *pool = pool_of(0);
