@@ -8,7 +8,12 @@
 #include "os/area.h"
 #include "os/os.h"
 
-enum { FREE = 0, HELD = 1, WAITED = 2, SPINS = 200 };
+/* Looks before a thread goes to sleep; the explorer's threads have less patience. */
+#ifndef PERCPU_LOCK_SPINS
+#define PERCPU_LOCK_SPINS 200
+#endif
+
+enum { FREE = 0, HELD = 1, WAITED = 2, SPINS = PERCPU_LOCK_SPINS };
 
 static _Atomic(uint32_t) first_word = 1;
 static _Atomic(uint32_t) last_epoch = 1;
