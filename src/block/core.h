@@ -232,6 +232,11 @@ bool loose_free(char *p);
 bool loose_find(const char *p, bool begins, struct block *ret_block);
 bool loose_was_freed(const char *p);
 int loose_resize(char *p, size_t bytes, unsigned flags);
+/*
+ * To another place, larger, by moving its mapping; `zeroed` as ALLOD_PAGE_ZEROED. 0, or -ENOTSUP:
+ * not possible, nothing has changed.
+ */
+int loose_move(char *p, size_t bytes, bool zeroed, void **ret_block);
 _Atomic(uint16_t) *loose_tag(const char *p);
 /* How many there are, and their bytes. */
 void loose_count(size_t *ret_blocks, size_t *ret_bytes);

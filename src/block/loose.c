@@ -136,6 +136,50 @@ int loose_resize(char *p, size_t bytes, unsigned flags)
 	return 0;
 }
 
+/* The block's pages lie at `base` now: its record, under the number that was taken for it. */
+static void loose_settle(uint32_t slot, const struct loose *old, char *base, size_t granules)
+{
+	struct loose *l = loose_at(slot);
+
+	a_store_rlx(&l->granules, granules);
+	a_store_rlx(&l->room, granules);
+	a_store_rlx(&l->flags, a_load_rlx(&old->flags) & ~(uint32_t)KEEPS_ROOM);
+	a_store_rlx(&l->tag, a_load_rlx(&old->tag));
+	/* [block.6] rel: the rest is written; pairs with loose_holding(). */
+	a_store_rel(&l->base, (uintptr_t)base);
+}
+
+int loose_move(char *p, size_t bytes, bool zeroed, void **ret_block)
+{
+	struct loose *l = loose_of(p);
+	/* Once it has moved, its old number may be another's. */
+	struct loose old = *l;
+	size_t granules = a_load_rlx(&old.granules);
+	size_t room = a_load_rlx(&old.room);
+	uint32_t slot = page_direct_take();
+	uintptr_t base = (uintptr_t)p;
+	struct page_run run;
+
+	if (slot == UINT32_MAX)
+		return -ENOTSUP;
+	if (table_need(&table, slot, LOOSE_MOST, sizeof(*l), true) ||
+		!a_cas_strong_rlx(&l->base, &base, base | FREED))
+		goto give_slot;
+	if (page_move_direct(p, room, granules_for(bytes), slot, &run)) {
+		a_store_rlx(&l->base, base);
+		goto give_slot;
+	}
+	if (zeroed)
+		memset(run.base + (granules << PAGE_GRANULE_SHIFT), 0,
+			(room - granules) << PAGE_GRANULE_SHIFT);
+	loose_settle(slot, &old, run.base, run.granules);
+	*ret_block = run.base;
+	return 0;
+give_slot:
+	page_direct_give(slot);
+	return -ENOTSUP;
+}
+
 _Atomic(uint16_t) *loose_tag(const char *p)
 {
 	return &loose_of(p)->tag;

@@ -97,6 +97,8 @@ static int move(const struct block *b, size_t bytes, unsigned flags, void **ret_
 
 	if (b->kind == BLOCK_SLOT && slot_ref_find(b->base, true, &ref))
 		return slot_outgrow(&ref, bytes, room_for(bytes), flags, ret_block);
+	if (b->kind == BLOCK_LOOSE)
+		return loose_move(b->base, bytes, flags & ALLOD_PAGE_ZEROED, ret_block);
 	if (b->kind != BLOCK_RUN)
 		return -ENOTSUP;
 	ret = slot_adopt(b, bytes, room_for(bytes), tag_of(b), flags & ALLOD_PAGE_ZEROED,
@@ -157,7 +159,9 @@ static int resize_elsewhere(const struct block *b, size_t bytes, unsigned flags,
 {
 	bool no_copy = flags & ALLOD_PAGE_NO_COPY;
 
-	if (!(flags & ALLOD_PAGE_CONSTANT_TIME) && (no_copy || b->bytes >= move_least())) {
+	/* A loose block would be copied to a fresh mapping, whose pages cost more than the move. */
+	if (!(flags & ALLOD_PAGE_CONSTANT_TIME) &&
+		(no_copy || b->kind == BLOCK_LOOSE || b->bytes >= move_least())) {
 		if (!no_copy && !copy_warm(b, bytes, flags, ret_block))
 			return 0;
 		if (!move(b, bytes, flags, ret_block))

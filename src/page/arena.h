@@ -277,7 +277,9 @@ int direct_alloc(struct arena *a, size_t n, size_t align_bytes, struct page_run 
 void direct_free(struct arena *a, char *base, size_t n);
 bool direct_extend(struct arena *a, char *base, size_t old_n, size_t new_n);
 void direct_shrink(struct arena *a, char *base, size_t old_n, size_t new_n);
-int direct_move(struct arena *a, char *base, size_t old_n, size_t new_n, struct page_run *ret_run);
+/* `slot` is the new run's; on failure it is still the caller's. */
+int direct_move(struct arena *a, char *base, size_t old_n, size_t new_n, uint32_t slot,
+	struct page_run *ret_run);
 
 /* Whether the records of the slot's step are accessible. */
 bool direct_slots_open(struct arena *a, size_t slot);

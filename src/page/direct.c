@@ -206,8 +206,8 @@ void direct_shrink(struct arena *a, char *base, size_t old_n, size_t new_n)
 	unmap(a, base + (new_n << PAGE_GRANULE_SHIFT), old_n - new_n);
 }
 
-/* Moves to an address that the caller has reserved; `slot` is the new run's. */
-static int move_to(struct arena *a, char *base, size_t old_n, char *to, size_t new_n, uint32_t slot)
+/* Moves to an address that the caller has reserved, and entered in the map. */
+static int move_to(struct arena *a, char *base, size_t old_n, char *to, size_t new_n)
 {
 	/* Forgotten first: once the pages have left, the old addresses may be anybody's. */
 	uint32_t old_slot = forget(a, base, old_n);
@@ -226,29 +226,45 @@ static int move_to(struct arena *a, char *base, size_t old_n, char *to, size_t n
 	/* Unless the addresses are surely ours, they are left as they are. */
 	if (move_repair(to, new_n << PAGE_GRANULE_SHIFT))
 		(void)os_unmap(to, new_n << PAGE_GRANULE_SHIFT);
-	slot_give(a, slot);
 	return -ENOMEM;
 }
 
-int direct_move(struct arena *a, char *base, size_t old_n, size_t new_n, struct page_run *ret_run)
+/*
+ * Addresses for a run that moves. Where it is large they lie as it does within 2 MiB: then the
+ * kernel moves page tables and not their entries.
+ */
+static char *reserve_like(const char *base, size_t bytes)
 {
-	uint32_t slot;
+	const size_t slack = (size_t)ARENA_CHUNK_GRANULES << PAGE_GRANULE_SHIFT;
+	char *low = bytes >= 2 * slack && bytes + slack > bytes
+		? os_reserve(bytes + slack, PAGE_GRANULE_BYTES)
+		: NULL;
+	size_t before = ((uintptr_t)base - (uintptr_t)low) & (slack - 1);
+
+	if (!low)
+		return os_reserve(bytes, PAGE_GRANULE_BYTES);
+	/* A refusal costs addresses. */
+	if (before)
+		(void)os_unmap(low, before);
+	(void)os_unmap(low + before + bytes, slack - before);
+	return low + before;
+}
+
+int direct_move(struct arena *a, char *base, size_t old_n, size_t new_n, uint32_t slot,
+	struct page_run *ret_run)
+{
 	char *to;
 	int ret;
 
 	if (new_n > SIZE_MAX >> PAGE_GRANULE_SHIFT)
 		return -ENOMEM;
-	slot = slot_take(a);
-	if (slot == UINT32_MAX)
-		return -ENOMEM;
-	to = os_reserve(new_n << PAGE_GRANULE_SHIFT, PAGE_GRANULE_BYTES);
+	to = reserve_like(base, new_n << PAGE_GRANULE_SHIFT);
 	if (!to || in_arenas_way(a, to, new_n) || map_set(to, 0, new_n, slot)) {
 		if (to)
 			(void)os_unmap(to, new_n << PAGE_GRANULE_SHIFT);
-		slot_give(a, slot);
 		return -ENOMEM;
 	}
-	ret = move_to(a, base, old_n, to, new_n, slot);
+	ret = move_to(a, base, old_n, to, new_n);
 	if (!ret)
 		*ret_run = (struct page_run){
 			.base = to,
@@ -257,4 +273,16 @@ int direct_move(struct arena *a, char *base, size_t old_n, size_t new_n, struct 
 			.zeroed = true,
 		};
 	return ret;
+}
+
+uint32_t page_direct_take(void)
+{
+	struct arena *a = arena_get();
+
+	return a ? slot_take(a) : UINT32_MAX;
+}
+
+void page_direct_give(uint32_t slot)
+{
+	slot_give(arena_get(), slot);
 }

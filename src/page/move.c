@@ -306,6 +306,33 @@ static int arena_move(struct arena *a, size_t pos, size_t old_n, size_t new_n,
 	return 0;
 }
 
+int page_move_direct(char *base, size_t old_granules, size_t new_granules, uint32_t slot,
+	struct page_run *ret_run)
+{
+	struct arena *a = arena_get();
+	int ret;
+
+	ASSERT(a && old_granules > 0 && new_granules > old_granules);
+	ret = direct_move(a, base, old_granules, new_granules, slot, ret_run);
+	if (!ret)
+		a_add_rlx(&a->move_calls, 1);
+	return ret;
+}
+
+static int any_direct_move(char *base, size_t old_granules, size_t new_granules,
+	struct page_run *ret_run)
+{
+	uint32_t slot = page_direct_take();
+	int ret;
+
+	if (slot == UINT32_MAX)
+		return -ENOMEM;
+	ret = page_move_direct(base, old_granules, new_granules, slot, ret_run);
+	if (ret)
+		page_direct_give(slot);
+	return ret;
+}
+
 int page_move(char *base, size_t old_granules, size_t new_granules, struct page_run *ret_run)
 {
 	struct arena *a = arena_get();
@@ -313,10 +340,9 @@ int page_move(char *base, size_t old_granules, size_t new_granules, struct page_
 	int ret;
 
 	ASSERT(a && old_granules > 0 && new_granules > old_granules);
-	if (arena_position(a, base, &pos))
-		ret = arena_move(a, pos, old_granules, new_granules, ret_run);
-	else
-		ret = direct_move(a, base, old_granules, new_granules, ret_run);
+	if (!arena_position(a, base, &pos))
+		return any_direct_move(base, old_granules, new_granules, ret_run);
+	ret = arena_move(a, pos, old_granules, new_granules, ret_run);
 	if (!ret)
 		a_add_rlx(&a->move_calls, 1);
 	return ret;

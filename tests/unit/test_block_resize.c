@@ -295,6 +295,78 @@ TEST(loose_in_place)
 	block_free(a);
 }
 
+/* A mapping of its own that cannot grow where it is moves as one, again and again. */
+TEST(loose_moves)
+{
+	const struct block_want want = { .flags = ALLOD_PAGE_NODE, .tag = "node" };
+	size_t bytes = 6 * MIB;
+	void *p;
+	char *a;
+	char *b;
+
+	slot_start();
+	CHECK_EQ(block_alloc(bytes, &want, &p), 0);
+	a = p;
+	fill(a, bytes, 3);
+	for (int i = 0; i < 4; i++, bytes *= 2, a = b) {
+		unsigned moves = mock_count(OS_CALL_MOVE);
+		mock_fail(OS_CALL_GROW, 1, ENOMEM);
+		b = resize(a, 2 * bytes, i % 2 ? ALLOD_PAGE_NO_COPY : 0);
+		CHECK_EQ(mock_count(OS_CALL_MOVE), moves + 1);
+		CHECK(b != a);
+		CHECK_EQ((uintptr_t)a % (2 * MIB), (uintptr_t)b % (2 * MIB));
+		check_fill(b, 6 * MIB, 3);
+		check_zero(b, bytes, 2 * bytes);
+		CHECK_EQ(told(b).kind, BLOCK_LOOSE);
+		CHECK_EQ(told(b).bytes, 2 * bytes);
+		CHECK(told(b).flags & ALLOD_PAGE_NODE);
+		CHECK_EQ(a_load_rlx(loose_tag(b)), tag_number("node"));
+		CHECK(loose_was_freed(a));
+	}
+	/* What was not given back when it shrank is cleared if that is asked for. */
+	CHECK(resize(a, 6 * MIB, ALLOD_PAGE_CONSTANT_TIME) == a);
+	memset(a + 6 * MIB, 1, MIB);
+	mock_fail(OS_CALL_GROW, 1, ENOMEM);
+	b = resize(a, 2 * bytes, ALLOD_PAGE_ZEROED);
+	check_fill(b, 6 * MIB, 3);
+	check_zero(b, 6 * MIB, 2 * bytes);
+	block_free(b);
+}
+
+/* Whatever is refused: it is the same block, or a copy of it. */
+TEST(loose_moves_refused)
+{
+	static const enum os_call kinds[] = { OS_CALL_RESERVE, OS_CALL_MOVE, OS_CALL_UNMAP };
+	const struct block_want want = { .flags = ALLOD_PAGE_NODE };
+	struct page_stats before, after;
+	void *p;
+	char *a;
+
+	slot_start();
+	page_stats(&before);
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		CHECK_EQ(block_alloc(6 * MIB, &want, &p), 0);
+		fill(p, 6 * MIB, 4);
+		mock_fail(OS_CALL_GROW, 1, ENOMEM);
+		mock_fail(kinds[i], 1, ENOMEM);
+		a = resize(p, 12 * MIB, 0);
+		check_fill(a, 6 * MIB, 4);
+		block_free(a);
+		CHECK_EQ(block_alloc(6 * MIB, &want, &p), 0);
+		mock_fail(OS_CALL_GROW, 1, ENOMEM);
+		mock_fail_all_after(kinds[i], 0);
+		if (resize_error(p, 12 * MIB, ALLOD_PAGE_NO_COPY) == -ENOSPC)
+			CHECK_EQ(told(p).bytes, 6 * MIB);
+		else
+			p = NULL;
+		mock_reset();
+		if (p)
+			block_free(p);
+	}
+	page_stats(&after);
+	CHECK(after.direct_runs <= before.direct_runs + 1);
+}
+
 TEST(names_go_along)
 {
 	const struct block_want want = { .tag = "matrix", .align_bytes = 64 * KIB };

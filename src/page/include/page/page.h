@@ -171,6 +171,17 @@ void page_shrink(char *base, size_t old_granules, size_t new_granules);
 int page_move(char *base, size_t old_granules, size_t new_granules, struct page_run *ret_run);
 
 /*
+ * The same for a direct run, by one call of the kernel for all of it, with the new run's number (see
+ * page_direct_slot()), which the caller has taken before, so that its own record of that number is
+ * ready. On failure the number is still the caller's.
+ */
+int page_move_direct(char *base, size_t old_granules, size_t new_granules, uint32_t slot,
+	struct page_run *ret_run);
+/* Takes a number for a direct run (UINT32_MAX: there is none now), and gives one back unused. */
+uint32_t page_direct_take(void);
+void page_direct_give(uint32_t slot);
+
+/*
  * The kernel cannot join mappings whose pages were moved in with those around. The layer above
  * counts here how many mappings it makes by moving (2^31 at most), beside those that page_move()
  * makes: together they may be a quarter of vm.max_map_count. False: that would be too many, or
