@@ -68,6 +68,27 @@ static void edges_get(const struct zone *z, size_t pos, struct edges *ret_edges)
 	ret_edges->n = cuts + 2;
 }
 
+/*
+ * The same for n slots side by side. Those that are at home and in one piece are taken to lie in one
+ * mapping; where they do not, the kernel refuses. False: in too many pieces.
+ */
+static bool edges_gather(const struct zone *z, size_t pos, size_t n, struct edges *ret_edges)
+{
+	struct edges one;
+
+	edges_get(z, pos, ret_edges);
+	for (size_t i = 1; i < n; i++) {
+		edges_get(z, pos + i, &one);
+		if (!slot_cost(&z->table[pos + i - 1]) && !slot_cost(&z->table[pos + i]))
+			ret_edges->n--;
+		if (ret_edges->n + one.n - 1 > EDGES_MOST)
+			return false;
+		for (size_t k = 1; k < one.n; k++)
+			ret_edges->at[ret_edges->n++] = (i << z->shift) + one.at[k];
+	}
+	return true;
+}
+
 static size_t shape_cost(uint32_t origin, const struct edges *e)
 {
 	return (origin ? 2 : 0) + e->n - 2;
@@ -199,76 +220,114 @@ static size_t piece_end(const struct edges *e, size_t begin)
 	return e->at[i];
 }
 
-/* What the destination of a move will be: one of another zone gets a cut behind what moves in. */
-static bool plan(const struct zone *z, size_t pos, const struct zone *to, size_t to_pos,
-	struct edges *ret_shape, uint32_t *ret_origin)
-{
-	uint32_t origin = a_load_rlx(&z->table[pos].origin);
+/*
+ * A move: all that n slots hold goes to the beginning of a slot of a zone with larger ones, or what
+ * one holds to one of the same zone. All belong to the caller.
+ */
+struct hanging {
+	struct zone *z;
+	size_t pos;
+	size_t n;
+	struct zone *to;
+	size_t to_pos;
+	struct edges pieces; /* of what moves */
+	struct edges shape;  /* of the destination, afterwards */
+	uint32_t origin;     /* likewise */
+};
 
-	edges_get(z, pos, ret_shape);
-	if (to != z) {
-		if (slot_cost(&to->table[to_pos]) || ret_shape->n == EDGES_MOST)
+/* Fills in the pieces and what the destination will be. False: in too many pieces. */
+static bool plan(struct hanging *h)
+{
+	uint32_t origin = a_load_rlx(&h->z->table[h->pos].origin);
+
+	if (!edges_gather(h->z, h->pos, h->n, &h->pieces))
+		return false;
+	h->shape = h->pieces;
+	if (h->to != h->z) {
+		/* It gets a cut behind what moves in. */
+		if (slot_cost(&h->to->table[h->to_pos]))
 			return false;
-		ret_shape->at[ret_shape->n++] = slot_bytes(to);
-		*ret_origin = SLOT_ORIGIN_ELSEWHERE;
+		h->origin = SLOT_ORIGIN_ELSEWHERE;
+		if (h->n << h->z->shift == slot_bytes(h->to))
+			return true;
+		if (h->shape.n == EDGES_MOST)
+			return false;
+		h->shape.at[h->shape.n++] = slot_bytes(h->to);
 		return true;
 	}
 	if (!origin)
-		origin = (uint32_t)pos + 1;
-	*ret_origin = origin == to_pos + 1 ? 0 : origin;
+		origin = (uint32_t)h->pos + 1;
+	h->origin = origin == h->to_pos + 1 ? 0 : origin;
 	return true;
 }
 
 /* A move was refused when `done` bytes had been moved. */
-static enum hung unhang(struct zone *z, size_t pos, struct zone *to, size_t to_pos, size_t done)
+static enum hung unhang(const struct hanging *h, size_t done)
 {
-	struct slot *s = &z->table[pos];
-	char *dst = slot_address(to, to_pos);
-	struct edges pieces;
+	char *src = slot_address(h->z, h->pos);
+	char *dst = slot_address(h->to, h->to_pos);
 
-	edges_get(z, pos, &pieces);
-	a_add_rlx(&z->refusals, 1);
-	bring_back(dst, slot_address(z, pos), min_size(done, a_load_rlx(&s->dirty)));
-	if (!mend(to, dst + done, piece_end(&pieces, done) - done))
+	a_add_rlx(&h->z->refusals, 1);
+	for (size_t i = 0; i << h->z->shift < done; i++) {
+		size_t begin = i << h->z->shift;
+		size_t bytes = a_load_rlx(&h->z->table[h->pos + i].dirty);
+		bring_back(dst + begin, src + begin, min_size(done - begin, bytes));
+	}
+	if (!mend(h->to, dst + done, piece_end(&h->pieces, done) - done))
 		return HUNG_LOST;
 	/* Pieces that have come in are mappings that the record does not know of. */
-	return !done || slot_refresh(to, to_pos) ? HUNG_REFUSED : HUNG_LOST;
+	return !done || slot_refresh(h->to, h->to_pos) ? HUNG_REFUSED : HUNG_LOST;
 }
 
-/*
- * Hangs all that a slot holds into another one, of the same zone or of one with larger slots; what
- * the other held is dropped. Both belong to the caller.
- */
-static enum hung hang(struct zone *z, size_t pos, struct zone *to, size_t to_pos)
+/* What the slots held, the destination holds now. */
+static void pass_dirty(const struct hanging *h)
 {
-	struct slot *s = &z->table[pos];
-	struct slot *d = &to->table[to_pos];
+	struct slot *s = &h->z->table[h->pos];
+	struct slot *d = &h->to->table[h->to_pos];
+	size_t held = 0;
+
+	for (size_t i = 0; i < h->n; i++) {
+		size_t bytes = a_load_rlx(&s[i].dirty);
+		if (bytes)
+			held = (i << h->z->shift) + bytes;
+		a_store_rlx(&s[i].dirty, 0);
+	}
+	if (h->to == h->z || a_load_rlx(&d->dirty) <= h->n << h->z->shift)
+		a_store_rlx(&d->dirty, held);
+}
+
+/* Does it; what the destination held is dropped. */
+static enum hung hang_slots(struct hanging *h)
+{
+	struct slot *d = &h->to->table[h->to_pos];
 	size_t old = slot_cost(d);
-	struct edges pieces;
-	struct edges shape;
-	uint32_t origin;
 	size_t done;
 	size_t new;
 
-	if (!plan(z, pos, to, to_pos, &shape, &origin))
+	if (!plan(h))
 		return HUNG_REFUSED;
-	new = shape_cost(origin, &shape);
+	new = shape_cost(h->origin, &h->shape);
 	if (!cost_take(old, new))
 		return HUNG_REFUSED;
-	edges_get(z, pos, &pieces);
-	done = move_pieces(slot_address(z, pos), slot_address(to, to_pos), &pieces);
-	if (done < slot_bytes(z)) {
+	done = move_pieces(slot_address(h->z, h->pos), slot_address(h->to, h->to_pos), &h->pieces);
+	if (done < h->n << h->z->shift) {
 		cost_give(new, old);
-		return unhang(z, pos, to, to_pos, done);
+		return unhang(h, done);
 	}
-	if (a_load_rlx(&z->refusals))
-		a_store_rlx(&z->refusals, 0);
+	if (a_load_rlx(&h->z->refusals))
+		a_store_rlx(&h->z->refusals, 0);
 	cost_give(old, new);
-	shape_set(d, origin, &shape);
-	if (to == z || a_load_rlx(&d->dirty) <= slot_bytes(z))
-		a_store_rlx(&d->dirty, a_load_rlx(&s->dirty));
-	a_store_rlx(&s->dirty, 0);
+	shape_set(d, h->origin, &h->shape);
+	pass_dirty(h);
 	return HUNG;
+}
+
+/* Of one slot, to one of the same zone. */
+static enum hung hang(struct zone *z, size_t pos, size_t to_pos)
+{
+	struct hanging h = { .z = z, .pos = pos, .n = 1, .to = z, .to_pos = to_pos };
+
+	return hang_slots(&h);
 }
 
 /*
@@ -304,14 +363,14 @@ static void put_but(struct zone *z, size_t pos, size_t n, size_t lost)
 		zone_put(z, pos + lost + 1, n - lost - 1);
 }
 
-/* Hangs n slots into others; on refusal, those that had been hung come back. */
-static bool hang_all(const struct slot_ref *from, const struct slot_ref *to, size_t n)
+/* Hangs n slots into others of their zone; on refusal, those that had been hung come back. */
+static bool hang_each(const struct slot_ref *from, const struct slot_ref *to, size_t n)
 {
 	enum hung hung = HUNG;
 	size_t i;
 
 	for (i = 0; i < n && hung == HUNG; i++)
-		hung = hang(from->zone, from->pos + i, to->zone, to->pos + i);
+		hung = hang(from->zone, from->pos + i, to->pos + i);
 	if (hung == HUNG)
 		return true;
 	i--;
@@ -322,6 +381,21 @@ static bool hang_all(const struct slot_ref *from, const struct slot_ref *to, siz
 		a_store_rlx(&from->zone->table[from->pos + k].dirty, bytes);
 	}
 	put_but(to->zone, to->pos, to->count, hung == HUNG_LOST ? i : BITMAP_NONE);
+	return false;
+}
+
+/* Hangs n small slots, which lie side by side, into the first of some large ones. */
+static bool hang_together(const struct slot_ref *from, const struct slot_ref *to, size_t n)
+{
+	struct hanging h = {
+		.z = from->zone, .pos = from->pos, .n = n, .to = to->zone, .to_pos = to->pos
+	};
+	enum hung hung =
+		n << from->zone->shift <= slot_bytes(to->zone) ? hang_slots(&h) : HUNG_REFUSED;
+
+	if (hung == HUNG)
+		return true;
+	put_but(to->zone, to->pos, to->count, hung == HUNG_LOST ? 0 : BITMAP_NONE);
 	return false;
 }
 
@@ -337,12 +411,14 @@ int slot_outgrow(const struct slot_ref *ref, size_t bytes, size_t room, unsigned
 	struct slot_ref to = { .offset = ref->offset, .bytes = bytes };
 	size_t hung = slots_for(ref->zone, ref->offset + ref->bytes);
 	char *base;
+	bool each;
 
 	to.zone = zone_get(SLOT_LARGE, true);
+	each = to.zone == ref->zone;
 	if (!to.zone || !may_move(ref->zone) ||
-		!take_for(&to, bytes, room, hung, to.zone == ref->zone ? ZONE_EMPTY : ZONE_CLEAN))
+		!take_for(&to, bytes, room, each ? hung : 1, each ? ZONE_EMPTY : ZONE_CLEAN))
 		return -ENOTSUP;
-	if (!hang_all(ref, &to, hung))
+	if (!(each ? hang_each(ref, &to, hung) : hang_together(ref, &to, hung)))
 		return -ENOTSUP;
 	to.head = slot_head(slot_flags(ref->head), to.count, to.offset);
 	if (flags & ALLOD_PAGE_ZEROED)
@@ -468,7 +544,7 @@ static bool exchange_moving(struct zone *z, size_t a, size_t b, size_t *park)
 
 	if (*park == BITMAP_NONE)
 		return false;
-	hung = hang(z, a, z, *park);
+	hung = hang(z, a, *park);
 	if (hung != HUNG) {
 		if (hung == HUNG_LOST) {
 			lose(z);
@@ -476,12 +552,12 @@ static bool exchange_moving(struct zone *z, size_t a, size_t b, size_t *park)
 		}
 		return false;
 	}
-	hung = hang(z, b, z, a);
+	hung = hang(z, b, a);
 	if (hung != HUNG) {
 		rescue(z, hung, *park, a);
 		return false;
 	}
-	hung = hang(z, *park, z, b);
+	hung = hang(z, *park, b);
 	if (hung != HUNG)
 		rescue(z, hung, *park, b);
 	return true;

@@ -90,6 +90,72 @@ TEST(outgrow_small_class)
 	CHECK(slot_free(moved));
 }
 
+/* A block of several small slots lies in one large one after the other then. */
+TEST(outgrow_several_small_ones)
+{
+	struct slot_ref ref;
+	void *moved;
+	char *p;
+
+	slot_start();
+	p = slot_take(20 * MIB, 24 * MIB, 0);
+	ref = slot_ref_of(p);
+	CHECK_EQ(ref.zone->class, SLOT_SMALL);
+	CHECK_EQ(slot_resize(&ref, 90 * MIB, 0), 0);
+	slot_stamp(p, 90 * MIB, 3);
+	ref = slot_ref_of(p);
+	CHECK_EQ(ref.count, 3);
+	CHECK_EQ(slot_outgrow(&ref, 200 * MIB, 512 * MIB, 0, &moved), 0);
+	slot_check_stamp(moved, 90 * MIB, 3);
+	CHECK_EQ(((char *)moved)[200 * MIB - 1], 0);
+	slot_check_zone(SLOT_LARGE);
+	slot_check_zone(SLOT_SMALL);
+	CHECK(slot_free(moved));
+}
+
+/* Likewise in several pieces, each of which may be refused: nothing has changed then. */
+TEST(outgrow_several_small_ones_refused)
+{
+	struct slot_ref ref;
+	struct slot *middle;
+	void *moved;
+	char *p;
+
+	slot_start();
+	p = slot_take(20 * MIB, 24 * MIB, 0);
+	ref = slot_ref_of(p);
+	CHECK_EQ(slot_resize(&ref, 90 * MIB, 0), 0);
+	slot_stamp(p, 90 * MIB, 3);
+	ref = slot_ref_of(p);
+	middle = &ref.zone->table[ref.pos + 1];
+	CHECK(page_mappings_take(1));
+	a_store_rlx(&middle->cuts[0], (uint32_t)(16 * MIB >> SLOT_CUT_SHIFT));
+	a_store_rlx(&middle->n_cuts, 1);
+	for (unsigned nth = 1; nth <= 4; nth++) {
+		mock_fail(OS_CALL_MOVE, nth, ENOMEM);
+		CHECK_EQ(slot_outgrow(&ref, 200 * MIB, 512 * MIB, 0, &moved), -ENOTSUP);
+		a_store_rlx(&ref.zone->refusals, 0);
+		slot_check_stamp(p, 90 * MIB, 3);
+		slot_check_zone(SLOT_LARGE);
+	}
+	mock_reset();
+	CHECK_EQ(slot_outgrow(&ref, 200 * MIB, 512 * MIB, 0, &moved), 0);
+	slot_check_stamp(moved, 90 * MIB, 3);
+	for (size_t i = 90 * MIB; i < 200 * MIB; i += 64 * KIB)
+		CHECK_EQ(((char *)moved)[i], 0);
+	slot_check_zone(SLOT_LARGE);
+	slot_check_zone(SLOT_SMALL);
+	/* In pieces that are too many it is not moved. */
+	p = slot_take(20 * MIB, 24 * MIB, 0);
+	ref = slot_ref_of(p);
+	CHECK_EQ(slot_resize(&ref, 6 * 32 * MIB, 0), 0);
+	ref = slot_ref_of(p);
+	CHECK(page_mappings_take(6 * 2));
+	for (size_t i = 0; i < 6; i++)
+		a_store_rlx(&ref.zone->table[ref.pos + i].origin, SLOT_ORIGIN_ELSEWHERE);
+	CHECK_EQ(slot_outgrow(&ref, 400 * MIB, 512 * MIB, 0, &moved), -ENOTSUP);
+}
+
 static void adopt(size_t old_bytes, size_t bytes, size_t room)
 {
 	struct page_run run;
