@@ -245,6 +245,8 @@ void loose_count(size_t *ret_blocks, size_t *ret_bytes);
 
 int slot_alloc(size_t bytes, const struct block_want *want, char **ret_base);
 bool slot_free(char *p);
+/* How much the slots of the block that begins at p may hold; false: none does. */
+bool slot_holds(const char *p, size_t *ret_bytes);
 bool slot_find(const char *p, bool begins, struct block *ret_block);
 bool slot_was_freed(const char *p);
 

@@ -34,11 +34,11 @@ void block_must_find(const void *block, struct block *ret_block)
 /* What is large enough for a slot is enough to look at the bounds. */
 static bool slot_free_guarded(char *p)
 {
-	struct block slot;
+	size_t bytes;
 
-	if (!slot_find(p, true, &slot) || !slot_free(p))
+	if (!slot_holds(p, &bytes) || !slot_free(p))
 		return false;
-	page_guard(slot.bytes);
+	page_guard(bytes);
 	if (page_wants_ticks())
 		page_tick();
 	return true;

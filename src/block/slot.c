@@ -64,6 +64,28 @@ void slot_clear(struct zone *z, size_t pos, size_t from, size_t end, bool may_ca
 	}
 }
 
+/* What slots may hold. */
+static size_t held_bytes(const struct zone *z, size_t pos, size_t n)
+{
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < n; i++)
+		bytes += a_load_rlx(&z->table[pos + i].dirty);
+	return bytes;
+}
+
+/* Slots are in use that were free: what was warm in them does not wait any more. */
+static void note_taken(const struct zone *z, size_t pos, size_t n)
+{
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (!a_load_rlx(&z->table[pos + i].lazy))
+			bytes += held_bytes(z, pos + i, 1);
+	if (bytes)
+		page_guard_taken(bytes);
+}
+
 void slot_begin(const struct slot_ref *ref, unsigned tag)
 {
 	struct slot *s = &ref->zone->table[ref->pos];
@@ -142,6 +164,7 @@ int slot_alloc(size_t bytes, const struct block_want *want, char **ret_base)
 	ref.head = slot_head(want->flags,
 		want->reserve_bytes > bytes || want->flags & ALLOD_PAGE_SWAPPABLE ? ref.count : 0,
 		0);
+	note_taken(ref.zone, ref.pos, ref.count);
 	dirty = a_load_rlx(&ref.zone->table[ref.pos].dirty);
 	if (want->flags & ALLOD_PAGE_ZEROED)
 		slot_clear(ref.zone, ref.pos, 0, bytes, may_call);
@@ -166,6 +189,7 @@ char *slot_alloc_warm(size_t bytes, size_t room, size_t warm, unsigned flags, bo
 		zone_put(ref.zone, ref.pos, 1);
 		return NULL;
 	}
+	note_taken(ref.zone, ref.pos, 1);
 	if (zeroed)
 		slot_clear(ref.zone, ref.pos, warm, bytes, true);
 	ref.head = slot_head(flags, 1, 0);
@@ -271,6 +295,16 @@ static void put_slots(struct zone *z, size_t pos, size_t n)
 		zone_put(z, pos, end - pos);
 }
 
+bool slot_holds(const char *p, size_t *ret_bytes)
+{
+	struct slot_ref ref;
+
+	if (!slot_ref_find(p, true, &ref))
+		return false;
+	*ret_bytes = held_bytes(ref.zone, ref.pos, ref.count);
+	return true;
+}
+
 bool slot_free(char *p)
 {
 	struct slot_ref ref;
@@ -301,6 +335,7 @@ int slot_take_behind(const struct slot_ref *ref, size_t count, unsigned flags)
 
 	if (!zone_take_at(ref->zone, ref->pos + ref->count, count - ref->count, may_call))
 		return -ENOSPC;
+	note_taken(ref->zone, ref->pos + ref->count, count - ref->count);
 	for (size_t i = ref->count; i < count; i++) {
 		a_store_rlx(&s[i].head, 0);
 		a_store_rlx(&s[i].back, (uint32_t)i);

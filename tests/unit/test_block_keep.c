@@ -217,6 +217,24 @@ TEST(trim_takes_part_by_severity)
 	CHECK(page_check());
 }
 
+/* A slot that is used again does not wait: pairs of calls look at the headroom once, if at all. */
+TEST(slots_in_turns_are_counted_once)
+{
+	unsigned files = 0;
+
+	start(OPTION_BACKGROUND_OFF);
+	mock_facts()->ram_bytes = (uint64_t)4 << 30;
+	for (int i = 0; i < 40; i++) {
+		char *p = take(64 * MIB, i % 2 ? ALLOD_PAGE_ZEROED : 0);
+		CHECK(a_load_rlx(&arena_get()->kept) <= 64 * MIB >> PAGE_GRANULE_SHIFT);
+		block_free(p);
+		CHECK_EQ(a_load_rlx(&arena_get()->kept), 64 * MIB >> PAGE_GRANULE_SHIFT);
+		if (i == 2)
+			files = mock_count(OS_CALL_FILE_READ);
+	}
+	CHECK_EQ(mock_count(OS_CALL_FILE_READ), files);
+}
+
 /* In a small group: half of the headroom at most stays warm, whichever kind was freed. */
 static void held_in_a_group(size_t piece)
 {
