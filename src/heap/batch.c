@@ -68,7 +68,8 @@ static size_t slab_carve_many(struct slab *slab, size_t count, void **ret_blocks
 	a_store_rlx(&slab->seen, 0);
 	*ret_zeroed = slab->zeroed;
 	/* What was another slab before may hold the keys of its free blocks. */
-	for (size_t i = 0; i < count && !slab->zeroed; i++)
+	const bool keyless = slab->zeroed || (slab->keyless && !slab_has_holes(slab));
+	for (size_t i = 0; i < count && !keyless; i++)
 		((struct block *)ret_blocks[i])->key = 0;
 	return count;
 }

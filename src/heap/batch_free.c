@@ -144,7 +144,7 @@ static void free_remote(struct slab *slab, void *const *blocks, size_t count)
 static void free_group(struct slab *slab, void *const *blocks, size_t count, bool brief)
 {
 	if (is_whole(slab, blocks, count) && remote_take_whole(slab)) {
-		slab_give_back(slab);
+		slab_give_back(slab, true);
 		heap_watch_exit();
 		return;
 	}

@@ -104,7 +104,7 @@ void slab_settle(struct slab *slab, enum remote_result result, unsigned class, u
 	switch (result) {
 	case REMOTE_LIST_OWNER: list_pending(slab, owner); break;
 	case REMOTE_LIST_OPEN: list_available(slab, class); break;
-	case REMOTE_WHOLE: slab_give_back(slab); break;
+	case REMOTE_WHOLE: slab_give_back(slab, false); break;
 	case REMOTE_INVALID: heap_fatal_invalid_free();
 	case REMOTE_DONE: break;
 	}

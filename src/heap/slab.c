@@ -14,6 +14,7 @@ static void inner_begin(struct slab *slab, unsigned granules)
 		struct slab *inner = page_record_of(slab->base + i * PAGE_GRANULE_BYTES);
 		if (inner == slab)
 			return; /* a run outside the arena has one record for all its granules */
+		inner->keyless = false;
 		remote_begin(inner, SLAB_INNER, i);
 	}
 }
@@ -126,10 +127,11 @@ void slab_open(struct slab *slab)
 	slab_settle(slab, remote_open(slab, first, last, count), class, 0);
 }
 
-void slab_give_back(struct slab *slab)
+void slab_give_back(struct slab *slab, bool keyless)
 {
 	const size_t granules = a_load_rlx(&slab->granules);
 	char *base = slab->base;
+	slab->keyless = keyless;
 	inner_end(slab, (unsigned)granules);
 	page_free(base, granules);
 }
@@ -143,5 +145,5 @@ void slab_destroy(struct slab *slab)
 	a_store_rlx(&slab->owner, 0);
 	slab->free = BLOCK_END;
 	remote_end(slab, SLAB_OWNED);
-	slab_give_back(slab);
+	slab_give_back(slab, false);
 }

@@ -630,3 +630,39 @@ TEST(one_refusal_fails_one_element)
 		fixture_check_empty();
 	}
 }
+
+/* A slab that went back whole held no free block; so a batch that gets it again does not touch it. */
+TEST(blocks_are_not_touched)
+{
+	static void *ptrs[8192];
+	size_t count = 8192;
+	size_t size = 24;
+
+	fixture_start();
+	for (unsigned round = 0; round < 2; round++) {
+		allod_batch_alloc1(NULL, ptrs, &count, &size, 0, 0, ALLOD_M2_BATCH_IS_ALL_ALLOC);
+		CHECK_EQ(count, 8192);
+		/* Of the last slab, which stayed the heap's, blocks were taken one by one. */
+		size_t untouched = 0;
+		for (size_t i = 0; i < 8192; i++)
+			untouched += ((struct block *)ptrs[i])->key == 0x1234;
+		CHECK(round == 0 || untouched >= 6000);
+		for (size_t i = 0; i < 8192; i++)
+			((struct block *)ptrs[i])->key = 0x1234;
+		allod_batch_alloc1(NULL, ptrs, &count, NULL, 0, 0, 0);
+		CHECK_EQ(count, 8192);
+	}
+	/* What looks free by chance is none, and what was freed one by one has no keys later. */
+	for (unsigned round = 0; round < 3; round++) {
+		allod_batch_alloc1(NULL, ptrs, &count, &size, 0, 0, ALLOD_M2_BATCH_IS_ALL_ALLOC);
+		for (size_t i = 0; i < 8192 && round > 1; i++)
+			CHECK(((struct block *)ptrs[i])->key != BLOCK_KEY);
+		for (size_t i = 0; i < 8192 && round < 1; i++)
+			((struct block *)ptrs[i])->key = BLOCK_KEY;
+		for (size_t i = 8192; i-- > 0 && round == 1;)
+			heap_free(ptrs[i]);
+		if (round != 1)
+			allod_batch_alloc1(NULL, ptrs, &count, NULL, 0, 0, 0);
+	}
+	fixture_check_empty();
+}

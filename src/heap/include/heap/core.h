@@ -22,8 +22,8 @@ bool slab_collect(struct slab *slab);
 struct block *slab_list_last(const struct slab *slab, struct block *list);
 /* Opens a slab whose free list is complete, and does what that asks for. */
 void slab_open(struct slab *slab);
-/* Gives a slab that holds no block back to page. `FREED` is set already. */
-void slab_give_back(struct slab *slab);
+/* Gives a slab that holds no block back to page. `FREED` is set already. Keyless: none was free. */
+void slab_give_back(struct slab *slab, bool keyless);
 /* The same for a slab that is OWNED by the caller's heap. */
 void slab_destroy(struct slab *slab);
 /* Blocks in slab->free. */

@@ -71,6 +71,7 @@ struct slab {
 	/* Const while OWNED or OPEN, but read by who holds no block of it. */
 	_Atomic(uint16_t) class;
 	bool zeroed;              /* owner only: what is not carved yet, or room, reads as zero */
+	bool keyless;             /* at birth no block had a key; kept from one life to the next */
 	_Atomic(uint32_t) carved; /* written by the owner only; statistics read it */
 	_Atomic(uint32_t) link;   /* the stack's, under LISTED */
 	_Atomic(uint64_t) seen;   /* scavenge.c: what it saw here, and when; 0: nothing */
