@@ -27,13 +27,14 @@ class Page(session.Benchmark):
                    "paper did that they come from, in one run; prints tables and writes "
                    "build/bench/page.jsonl.")
     quick_help = "short rounds of most cases: at most 2 minutes"
-    suites = ("fault", "ring", "realloc", "swap", "batch", "heap-on-page", "pressure", "app")
+    suites = ("fault", "ring", "realloc", "swap", "batch", "compose", "heap-on-page", "pressure",
+              "app")
     quick_rounds = 2
     limit_s = 400        # the ring takes mmap() half a minute on a quiet machine
     units = {"cycle": "ns", "cycle_wall": "ns", "page": "ns", "call": "ns", "op": "ns",
              "grow": "ns", "grow_wall": "ns", "move": "ns", "swap": "ns",
              "allocate": "ns", "construct": "ns", "release": "ns",
-             "resizes": "count", "kept": "count", "survived": "runs", "need": "us", "free": "us"}
+             "resizes": "count", "kept": "count", "survived": "runs", "growth": "ratio", "need": "us", "free": "us"}
 
     @classmethod
     def keys(cls):
@@ -114,6 +115,8 @@ class Page(session.Benchmark):
                 ("many at once: allocations, each", "batch", "allocate"),
                 ("many at once: allocations and links, each", "batch", "construct"),
                 ("many at once: frees, each", "batch", "release"),
+                ("a block larger than any free memory that lies together", "compose", "cycle"),
+                ("and by how much of its size resident memory grows", "compose", "growth"),
                 ("ring, by malloc", "heap-on-page", "op"),
                 ("under pressure: runs that lived on", "pressure", "survived"),
                 ("under pressure: resident before memory was needed", "pressure", "resident"),

@@ -71,7 +71,8 @@ static size_t runs_alloc(size_t granules, size_t count, unsigned flags, void **r
 		return 0;
 	}
 	runs_begin(&run, granules, n, flags, ret_blocks);
-	page_prepare(&run, flags & ALLOD_PAGE_ZEROED, may_call && !(flags & ALLOD_PAGE_NO_COMMIT));
+	page_prepare(&run, flags & ALLOD_PAGE_ZEROED,
+		may_call && !(flags & ALLOD_PAGE_NO_COMMIT) ? all << PAGE_GRANULE_SHIFT : 0);
 	return n;
 }
 

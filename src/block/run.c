@@ -75,7 +75,7 @@ int run_alloc(size_t bytes, const struct block_want *want, char **ret_base)
 	}
 	run.granules = granules;
 	page_prepare(&run, want->flags & ALLOD_PAGE_ZEROED,
-		may_call && !(want->flags & ALLOD_PAGE_NO_COMMIT));
+		may_call && !(want->flags & ALLOD_PAGE_NO_COMMIT) ? bytes : 0);
 	*ret_base = run.base;
 	return 0;
 }

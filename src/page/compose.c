@@ -28,8 +28,12 @@ enum {
 	SPAN_MOST = 8,
 	/* Mappings that a chunk costs. */
 	MAPPINGS_EACH = 2,
+	/* The arena is searched so: what is handed out next lies at its beginning. */
+	PARTS = 8,
 	/* Chunks whose presence is looked at for one run, 3 us each. */
 	LOOKS_MOST = 64,
+	/* Places that are looked at for one run, 10 ns each: 8 GiB of free memory without pages. */
+	STEPS_MOST = 4096,
 	/* So few pages in 512 may be missing: they cost a fault each. */
 	MISSING_SHARE = 16,
 	/* Refusals in a row after which it is tried only now and then. */
@@ -39,16 +43,19 @@ enum {
 
 #define CHUNK_BYTES ((size_t)ARENA_CHUNK_GRANULES << PAGE_GRANULE_SHIFT)
 
-/* Chunks side by side. */
+/* Granules side by side, whole chunks' worth of them. */
 struct span {
-	size_t first;
+	size_t pos;
 	size_t n;
 };
 
-/* The search for sources, of one run. */
+/* The search for sources, of one run: from the end of the arena downward, part by part. */
 struct search {
-	size_t below; /* chunks from there on have been looked at */
-	unsigned looks;
+	size_t parts;   /* below the present one */
+	size_t at;      /* where to go on */
+	size_t end;     /* of the present part */
+	unsigned looks; /* left, at the presence of pages */
+	unsigned steps; /* left, from a free place to the next */
 };
 
 static bool is_composed(const struct arena *a, size_t chunk)
@@ -56,29 +63,20 @@ static bool is_composed(const struct arena *a, size_t chunk)
 	return a_load_rlx(&a->composed[chunk]) != 0;
 }
 
-static char *chunk_address(const struct arena *a, size_t chunk)
-{
-	return arena_address(a, chunk * ARENA_CHUNK_GRANULES);
-}
-
 static bool span_take(struct arena *a, const struct span *s)
 {
-	return bitmap_take_at(&a->map, s->first * ARENA_CHUNK_GRANULES,
-		s->n * ARENA_CHUNK_GRANULES);
+	return bitmap_take_at(&a->map, s->pos, s->n);
 }
 
 static void span_put(struct arena *a, const struct span *s)
 {
-	if (!bitmap_put(&a->map, s->first * ARENA_CHUNK_GRANULES, s->n * ARENA_CHUNK_GRANULES))
+	if (!bitmap_put(&a->map, s->pos, s->n))
 		os_fatal("allod: corrupted page map\n");
 }
 
-/* Stamps of all granules of the span, in a hurry: how many are dirty, and of these cold. */
-static void span_count(const struct arena *a, const struct span *s, size_t *ret_dirty,
-	size_t *ret_cold)
+static struct span span_of(size_t chunk)
 {
-	stamps_count(a, s->first * ARENA_CHUNK_GRANULES, s->n * ARENA_CHUNK_GRANULES, ret_dirty,
-		ret_cold);
+	return (struct span){ chunk * ARENA_CHUNK_GRANULES, ARENA_CHUNK_GRANULES };
 }
 
 static bool is_warm(const struct arena *a, const struct span *s)
@@ -86,17 +84,16 @@ static bool is_warm(const struct arena *a, const struct span *s)
 	size_t dirty;
 	size_t cold;
 
-	span_count(a, s, &dirty, &cold);
-	return dirty == s->n * ARENA_CHUNK_GRANULES && !cold;
+	stamps_count(a, s->pos, s->n, &dirty, &cold);
+	return dirty == s->n && !cold;
 }
 
-static bool is_clean(const struct arena *a, size_t chunk)
+static bool is_clean(const struct arena *a, const struct span *s)
 {
-	const struct span s = { chunk, 1 };
 	size_t dirty;
 	size_t cold;
 
-	span_count(a, &s, &dirty, &cold);
+	stamps_count(a, s->pos, s->n, &dirty, &cold);
 	return dirty == 0;
 }
 
@@ -126,8 +123,8 @@ static size_t marks_change(struct arena *a, const struct span *s, uint8_t mark)
 {
 	size_t changed = 0;
 
-	for (size_t i = 0; i < s->n; i++)
-		changed += a_xchg_rlx(&a->composed[s->first + i], mark) != mark;
+	for (size_t i = s->pos; i < s->pos + s->n; i += ARENA_CHUNK_GRANULES)
+		changed += a_xchg_rlx(&a->composed[i / ARENA_CHUNK_GRANULES], mark) != mark;
 	return changed;
 }
 
@@ -151,20 +148,20 @@ static void marks_clear(struct arena *a, const struct span *s)
 /* Granules that are in nobody's hands and are never to be used again. */
 static void lose(struct arena *a, const struct span *s)
 {
-	a_add_rlx(&a->balance, s->n * ARENA_CHUNK_GRANULES);
-	a_add_rlx(&a->lost, s->n * ARENA_CHUNK_GRANULES);
+	a_add_rlx(&a->balance, s->n);
+	a_add_rlx(&a->lost, s->n);
 }
 
 /* Puts a fresh mapping in place of a composed chunk that has no pages and is free. */
 static bool settle(struct arena *a, size_t chunk)
 {
-	const struct span s = { chunk, 1 };
+	const struct span s = span_of(chunk);
 	bool done = false;
 
 	if (!span_take(a, &s))
 		return false;
-	if (is_composed(a, chunk) && is_clean(a, chunk)) {
-		if (!move_fresh(chunk_address(a, chunk), CHUNK_BYTES)) {
+	if (is_composed(a, chunk) && is_clean(a, &s)) {
+		if (!move_fresh(arena_address(a, s.pos), s.n << PAGE_GRANULE_SHIFT)) {
 			lose(a, &s);
 			return false;
 		}
@@ -182,9 +179,11 @@ bool compose_settle(struct arena *a)
 
 	if (!a_load_rlx(&a->composed_chunks) || page_in_janitor())
 		return false;
-	for (size_t i = 0; i < chunks && a_load_rlx(&a->composed_chunks); i++)
-		if (is_composed(a, i) && is_clean(a, i))
+	for (size_t i = 0; i < chunks && a_load_rlx(&a->composed_chunks); i++) {
+		const struct span s = span_of(i);
+		if (is_composed(a, i) && is_clean(a, &s))
 			done = settle(a, i) || done;
+	}
 	return done;
 }
 
@@ -204,62 +203,117 @@ static bool may_compose(struct arena *a)
 	return cost_compose_pays(a);
 }
 
-/* Whether the chunk is free and warm at this moment, all of it present but for a few pages. */
-static bool is_source(struct arena *a, size_t chunk, struct search *search)
+/* Whether a chunk's worth from there on is warm, and present but for a few pages. */
+static bool is_source(struct arena *a, size_t pos, struct search *search)
 {
-	const struct span s = { chunk, 1 };
-	const size_t pos = chunk * ARENA_CHUNK_GRANULES;
+	const struct span s = { pos, ARENA_CHUNK_GRANULES };
 	const size_t pages = CHUNK_BYTES / os_facts()->page_bytes;
 	size_t present;
 
-	if (bitmap_free_end(&a->map, pos, pos + ARENA_CHUNK_GRANULES) !=
-			pos + ARENA_CHUNK_GRANULES ||
-		!is_warm(a, &s) || !search->looks)
+	if (!search->looks || !is_warm(a, &s))
 		return false;
 	search->looks--;
-	return !os_present(chunk_address(a, chunk), CHUNK_BYTES, &present) &&
+	return !os_present(arena_address(a, pos), CHUNK_BYTES, &present) &&
 		present >= pages - pages / MISSING_SHARE;
 }
 
-/* Whether it is part of the arena's large mapping, and nobody is about to change that. */
-static bool is_plain(const struct arena *a, size_t chunk)
+/*
+ * Whether it is part of the arena's large mapping, has no huge page of which a part would move, and
+ * nobody is about to change that.
+ */
+static bool is_plain(const struct arena *a, size_t pos, size_t n)
 {
-	return !is_composed(a, chunk) && huge_is_plain(a, chunk);
+	const size_t last = (pos + n - 1) / ARENA_CHUNK_GRANULES;
+
+	for (size_t i = pos / ARENA_CHUNK_GRANULES; i <= last; i++)
+		if (is_composed(a, i) || !huge_is_plain(a, i))
+			return false;
+	return true;
 }
 
-/* Takes up to `most` chunks whose pages are free to be moved; false: there are no more. */
+/*
+ * What to move of the free granules [pos, end): whole chunks if there are any, else as much as a
+ * chunk has, whose page tables are moved entry by entry. n is 0 if there is nothing, and pos where
+ * to go on.
+ */
+static struct span source_in(struct arena *a, struct search *search, size_t pos, size_t end,
+	size_t most)
+{
+	size_t whole = (pos + ARENA_CHUNK_GRANULES - 1) & -(size_t)ARENA_CHUNK_GRANULES;
+	struct span s;
+
+	if (whole + ARENA_CHUNK_GRANULES > end) {
+		s = (struct span){ pos, ARENA_CHUNK_GRANULES };
+		if (pos + s.n > end || !is_plain(a, pos, s.n) || !is_source(a, pos, search))
+			s = (struct span){ end, 0 };
+		return s;
+	}
+	s = (struct span){ whole, 0 };
+	while (s.n < most && s.pos + s.n + ARENA_CHUNK_GRANULES <= end &&
+		(!s.n || is_plain(a, s.pos, s.n + ARENA_CHUNK_GRANULES)) &&
+		is_source(a, s.pos + s.n, search))
+		s.n += ARENA_CHUNK_GRANULES;
+	if (!s.n)
+		s.pos += ARENA_CHUNK_GRANULES;
+	return s;
+}
+
+/* The next part of the arena to search; false: there is none. */
+static bool search_next(const struct arena *a, struct search *search)
+{
+	const size_t frontier = arena_frontier(a);
+
+	if (!search->parts)
+		return false;
+	search->at = frontier / PARTS * --search->parts;
+	search->end = search->parts + 1 < PARTS ? frontier / PARTS * (search->parts + 1) : frontier;
+	return true;
+}
+
+/* The next free granules in the part, and those behind as far as they could be of use. */
+static bool search_free(const struct arena *a, struct search *search, struct span *ret_free)
+{
+	const size_t reach = (SPAN_MOST + 2) * ARENA_CHUNK_GRANULES;
+	size_t run;
+
+	search->at = bitmap_next_free(&a->map, search->at, search->end, &run);
+	if (search->at == BITMAP_NONE || !search->steps)
+		return false;
+	search->steps--;
+	ret_free->pos = search->at;
+	ret_free->n = bitmap_free_end(&a->map, search->at,
+			      min_size(search->at + reach, arena_frontier(a))) -
+		search->at;
+	return ret_free->n != 0;
+}
+
+/* Takes up to `most` granules whose pages are free to be moved; false: there are no more. */
 static bool source_take(struct arena *a, struct search *search, size_t most, struct span *ret_span)
 {
-	while (search->below && search->looks) {
-		struct span s = { --search->below, 1 };
-		if (!is_source(a, s.first, search))
-			continue;
-		while (is_plain(a, s.first) && s.n < most && s.first && is_plain(a, s.first - 1) &&
-			is_source(a, s.first - 1, search)) {
-			s.first--;
-			s.n++;
+	struct span free;
+
+	do {
+		while (search_free(a, search, &free)) {
+			const struct span s =
+				source_in(a, search, free.pos, free.pos + free.n, most);
+			search->at = s.pos + s.n;
+			if (!s.n || !span_take(a, &s))
+				continue;
+			/* They may have been used and freed again, or have gone cold. */
+			if (is_warm(a, &s) &&
+				(s.n == ARENA_CHUNK_GRANULES || is_plain(a, s.pos, s.n))) {
+				*ret_span = s;
+				return true;
+			}
+			span_put(a, &s);
 		}
-		search->below = s.first;
-		if (!span_take(a, &s))
-			continue;
-		/* They may have been used and freed again, or have gone cold. */
-		if (is_warm(a, &s) &&
-			(s.n == 1 ||
-				!compose_touches(a, s.first * ARENA_CHUNK_GRANULES,
-					s.n * ARENA_CHUNK_GRANULES))) {
-			*ret_span = s;
-			return true;
-		}
-		span_put(a, &s);
-	}
+	} while (search_next(a, search));
 	return false;
 }
 
 static void span_stamp(struct arena *a, const struct span *s, uint16_t stamp)
 {
-	const size_t end = (s->first + s->n) * ARENA_CHUNK_GRANULES;
-
-	for (size_t i = s->first * ARENA_CHUNK_GRANULES; i < end; i++)
+	for (size_t i = s->pos; i < s->pos + s->n; i++)
 		stamp_set(a, i, stamp);
 }
 
@@ -267,14 +321,14 @@ static void span_stamp(struct arena *a, const struct span *s, uint16_t stamp)
 static void source_empty(struct arena *a, const struct span *s)
 {
 	span_stamp(a, s, 0);
-	a_sub_rlx(&a->balance, (uint64_t)(s->n * ARENA_CHUNK_GRANULES) << 32);
+	a_sub_rlx(&a->balance, (uint64_t)s->n << 32);
 }
 
 /* After a refused move: whether the destination is ours still, or again. */
 static bool mend(struct arena *a, const struct span *to)
 {
-	char *base = chunk_address(a, to->first);
-	const size_t bytes = to->n * CHUNK_BYTES;
+	char *base = arena_address(a, to->pos);
+	const size_t bytes = to->n << PAGE_GRANULE_SHIFT;
 	const int ret = os_reserve_at(base, bytes);
 
 	/* A stranger that took the gap within this moment would have to have filled it exactly. */
@@ -288,64 +342,72 @@ static bool mend(struct arena *a, const struct span *to)
 
 enum moved { MOVED, REFUSED, CROWDED, LOST };
 
-/* Moves the pages of one span to another; the caller holds both. */
+/* Moves the pages of one span to another, of whole chunks; the caller holds both. */
 static enum moved span_move(struct arena *a, const struct span *from, const struct span *to)
 {
-	const size_t pos = to->first * ARENA_CHUNK_GRANULES;
-	const size_t n = to->n * ARENA_CHUNK_GRANULES;
-	const size_t bytes = to->n * CHUNK_BYTES;
-	char *dst = chunk_address(a, to->first);
-	const bool is_huge = from->n == 1 && huge_is(a, from->first * ARENA_CHUNK_GRANULES);
+	const size_t bytes = to->n << PAGE_GRANULE_SHIFT;
+	const size_t mappings = to->n / ARENA_CHUNK_GRANULES * MAPPINGS_EACH;
+	char *dst = arena_address(a, to->pos);
+	const bool is_huge = from->n == ARENA_CHUNK_GRANULES && huge_is(a, from->pos);
 
 	/* Those that are composed already are counted; then some are given back below. */
-	if (!page_mappings_take(to->n * MAPPINGS_EACH))
+	if (!page_mappings_take(mappings))
 		return CROWDED;
-	huge_forget(a, pos, n);
+	huge_forget(a, to->pos, to->n);
 	/* Before its pages go: what the janitor collapses after that is seen to be empty. */
-	huge_forget(a, from->first * ARENA_CHUNK_GRANULES, n);
-	if (os_move(chunk_address(a, from->first), bytes, dst, bytes, true) != dst) {
-		page_mappings_give(to->n * MAPPINGS_EACH);
+	huge_forget(a, from->pos, from->n);
+	if (os_move(arena_address(a, from->pos), bytes, dst, bytes, true) != dst) {
+		page_mappings_give(mappings);
 		a_add_rlx(&a->compose_refusals, 1);
 		return mend(a, to) ? REFUSED : LOST;
 	}
 	if (a_load_rlx(&a->compose_refusals))
 		a_store_rlx(&a->compose_refusals, 0);
-	page_mappings_give((to->n - marks_set(a, to)) * MAPPINGS_EACH);
+	page_mappings_give(mappings - marks_set(a, to) * MAPPINGS_EACH);
 	if (is_huge)
-		huge_adopt(a, to->first);
+		huge_adopt(a, to->pos / ARENA_CHUNK_GRANULES);
 	span_stamp(a, to, purge_stamp(purge_now(a)));
 	source_empty(a, from);
 	return MOVED;
 }
 
-/* Chunks of [first, end) that have no pages, SPAN_MOST at most, from the first such on. */
-static struct span fresh_span(const struct arena *a, size_t first, size_t end)
+/* Chunks from there on that have no pages, SPAN_MOST at most, from the first such on. */
+static struct span fresh_span(const struct arena *a, size_t pos, size_t end)
 {
-	struct span s = { first, 0 };
+	struct span s = { pos, ARENA_CHUNK_GRANULES };
 
-	while (s.first < end && !is_clean(a, s.first))
-		s.first++;
-	while (s.first + s.n < end && s.n < SPAN_MOST && is_clean(a, s.first + s.n))
-		s.n++;
+	while (s.pos + s.n <= end && !is_clean(a, &s))
+		s.pos += ARENA_CHUNK_GRANULES;
+	if (s.pos + s.n > end)
+		return (struct span){ end, 0 };
+	while (s.n < SPAN_MOST * ARENA_CHUNK_GRANULES &&
+		s.pos + s.n + ARENA_CHUNK_GRANULES <= end) {
+		const struct span next = { s.pos + s.n, ARENA_CHUNK_GRANULES };
+		if (!is_clean(a, &next))
+			break;
+		s.n += ARENA_CHUNK_GRANULES;
+	}
 	return s;
 }
 
 /* What a call of page_compose() has done. */
 struct done {
-	size_t chunks;
+	size_t granules;
 	struct span lost; /* n is 0 as a rule */
 };
 
-/* Composes chunks [first, end) of a run that the caller holds, as far as it goes. */
-static struct done compose(struct arena *a, size_t first, size_t end)
+/* Composes whole chunks in [pos, end) of a run that the caller holds, as far as it goes. */
+static struct done compose(struct arena *a, size_t pos, size_t end)
 {
-	struct search search = { arena_frontier(a) / ARENA_CHUNK_GRANULES, LOOKS_MOST };
+	struct search search = { .parts = PARTS, .looks = LOOKS_MOST, .steps = STEPS_MOST };
 	struct done done = { 0, { 0, 0 } };
+	enum moved moved = MOVED;
 	struct span from;
 
-	while (first < end) {
-		struct span to = fresh_span(a, first, end);
-		enum moved moved;
+	(void)search_next(a, &search);
+	pos = (pos + ARENA_CHUNK_GRANULES - 1) & -(size_t)ARENA_CHUNK_GRANULES;
+	while (moved == MOVED) {
+		struct span to = fresh_span(a, pos, end);
 		if (!to.n || !source_take(a, &search, to.n, &from))
 			break;
 		to.n = from.n;
@@ -353,10 +415,9 @@ static struct done compose(struct arena *a, size_t first, size_t end)
 		span_put(a, &from);
 		if (moved == LOST)
 			done.lost = to;
-		if (moved != MOVED)
-			break;
-		done.chunks += to.n;
-		first = to.first + to.n;
+		if (moved == MOVED)
+			done.granules += to.n;
+		pos = to.pos + to.n;
 	}
 	return done;
 }
@@ -364,21 +425,20 @@ static struct done compose(struct arena *a, size_t first, size_t end)
 /* A stranger has the chunks in the middle of a run that nobody knows yet: what is left goes back. */
 static void run_abandon(struct arena *a, size_t pos, size_t n, const struct span *lost)
 {
-	const size_t hole = lost->first * ARENA_CHUNK_GRANULES;
-	const size_t hole_end = hole + lost->n * ARENA_CHUNK_GRANULES;
+	const size_t hole_end = lost->pos + lost->n;
 
-	a_add_rlx(&a->lost, hole_end - hole);
-	if (hole > pos)
-		run_give(a, pos, hole - pos);
+	a_add_rlx(&a->lost, lost->n);
+	if (lost->pos > pos)
+		run_give(a, pos, lost->pos - pos);
 	if (pos + n > hole_end)
 		run_give(a, hole_end, pos + n - hole_end);
 }
 
-static void note(struct arena *a, struct page_run *run, size_t chunks)
+static void note(struct arena *a, struct page_run *run, size_t granules)
 {
 	a_add_rlx(&a->composed_runs, 1);
-	a_add_rlx(&a->composed_granules, chunks * ARENA_CHUNK_GRANULES);
-	run->fresh -= min_size(run->fresh, chunks * ARENA_CHUNK_GRANULES);
+	a_add_rlx(&a->composed_granules, granules);
+	run->fresh -= min_size(run->fresh, granules);
 	run->zeroed = false;
 }
 
@@ -394,11 +454,11 @@ int page_compose(struct page_run *run, size_t granules)
 		!arena_position(a, run->base, &pos) || !may_compose(a))
 		return 0;
 	begin = os_fine_ns();
-	done = compose(a, (pos + ARENA_CHUNK_GRANULES - 1) / ARENA_CHUNK_GRANULES,
-		(pos + granules) / ARENA_CHUNK_GRANULES);
-	if (done.chunks) {
-		cost_note(&a->cost_compose_ns, os_fine_ns() - begin, done.chunks);
-		note(a, run, done.chunks);
+	done = compose(a, pos, pos + granules);
+	if (done.granules) {
+		cost_note(&a->cost_compose_ns, os_fine_ns() - begin,
+			done.granules / ARENA_CHUNK_GRANULES);
+		note(a, run, done.granules);
 	}
 	if (!done.lost.n)
 		return 0;

@@ -126,6 +126,9 @@ void arena_grow_first(struct arena *a, size_t n)
 	give_new(a, 0, n);
 }
 
+/* 4 MiB: runs from there on begin at a chunk, so that theirs are whole: huge pages, composing. */
+enum { WHOLE_LEAST_GRANULES = 2 * ARENA_CHUNK_GRANULES };
+
 /*
  * Takes the free granules that end at the frontier, so that a large run begins there: *ret_n of
  * them, `most` at most. Looking back stops after ARENA_STEP_MAX_GRANULES.
@@ -137,6 +140,9 @@ static bool take_tail(struct arena *a, uint64_t frontier, size_t most, size_t *r
 	most = min_size(most, min_size(frontier, ARENA_STEP_MAX_GRANULES));
 	while (n < most && bitmap_is_free(&a->map, frontier - n - 1))
 		n++;
+	/* What is in front of the chunk stays free, for smaller ones. */
+	if (most + 1 >= WHOLE_LEAST_GRANULES)
+		n -= min_size(n, (n - frontier) % ARENA_CHUNK_GRANULES);
 	if (!n || !bitmap_take_at(&a->map, frontier - n, n))
 		return false;
 	*ret_n = n;

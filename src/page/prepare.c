@@ -58,7 +58,7 @@ static void hull_add(struct arena *a, struct hull *hull, size_t pos, size_t n)
 	hull->to = pos + n;
 }
 
-void page_prepare(struct page_run *run, bool zero, bool populate)
+void page_prepare(struct page_run *run, bool zero, size_t populate_bytes)
 {
 	struct arena *a = arena_get();
 	struct hull hull = { 0, 0 };
@@ -68,8 +68,9 @@ void page_prepare(struct page_run *run, bool zero, bool populate)
 	if (!run->fresh && !zero)
 		return;
 	if (!arena_position(a, run->base, &pos)) {
-		if (populate)
-			(void)os_populate(run->base, run->granules << PAGE_GRANULE_SHIFT);
+		/* A mapping of its own is not handed out again: what is beyond is nobody's. */
+		if (populate_bytes)
+			(void)os_populate(run->base, populate_bytes);
 		return;
 	}
 	for (size_t i = 0; i < run->granules; i += step) {
@@ -77,7 +78,7 @@ void page_prepare(struct page_run *run, bool zero, bool populate)
 		if (stamp_get(a, pos + i) & STAMP_EPOCH) {
 			if (zero)
 				memset(arena_address(a, pos + i), 0, step << PAGE_GRANULE_SHIFT);
-		} else if (populate) {
+		} else if (populate_bytes) {
 			hull_add(a, &hull, pos + i, step);
 		}
 	}

@@ -166,7 +166,7 @@ static struct page_run compose(size_t granules, bool zero)
 
 	CHECK_EQ(page_alloc(granules, CHUNK_BYTES, &run), 0);
 	CHECK_EQ(page_compose(&run, granules), 0);
-	page_prepare(&run, zero, true);
+	page_prepare(&run, zero, granules << PAGE_GRANULE_SHIFT);
 	return run;
 }
 
@@ -197,6 +197,39 @@ TEST(scattered_chunks_become_a_run)
 	fill(run.base, 8, 77);
 	check_rest();
 	check_fill(run.base, 8, 77);
+}
+
+/* Two megabytes that lie across two chunks each. */
+TEST(what_lies_across_chunks_is_moved_as_well)
+{
+	struct arena *a = start();
+	struct page_run odd[9];
+	struct page_run run;
+
+	/* Nothing is left of what start() has freed. */
+	(void)page_trim();
+	CHECK_EQ(page_alloc(1, CHUNK_BYTES, &run), 0);
+	seal(a);
+	for (size_t i = 0; i < 9; i++) {
+		odd[i] = take(CHUNK + 5);
+		fill(odd[i].base, 1, i << 44);
+		memset(odd[i].base + CHUNK_BYTES, 1, 5 * PAGE_GRANULE_BYTES);
+	}
+	seal(a);
+	for (size_t i = 1; i < 9; i += 2)
+		page_free(odd[i].base, CHUNK + 5);
+	run = compose(3 * CHUNK + 9, false);
+	CHECK_EQ(stats().composed_bytes, 3 * CHUNK_BYTES);
+	CHECK_EQ(a_load_rlx(&a->composed_chunks), 3);
+	CHECK_EQ(present(run.base, 3), 3 * CHUNK_BYTES);
+	fill(run.base, 3, 5);
+	for (size_t i = 0; i < 9; i += 2)
+		check_fill(odd[i].base, 1, i << 44);
+	check_fill(run.base, 3, 5);
+	page_free(run.base, run.granules);
+	(void)page_trim();
+	CHECK_EQ(a_load_rlx(&a->composed_chunks), 0);
+	check_rest();
 }
 
 TEST(zeroed_means_zeroed)
@@ -517,7 +550,8 @@ TEST_TIMEOUT(every_refusal_leaves_all_in_order, 60)
 				mock_fail(calls[c], nth, ENOMEM);
 				if (!page_alloc(11 * CHUNK / 2, CHUNK_BYTES, &run) &&
 					!page_compose(&run, run.granules)) {
-					page_prepare(&run, false, true);
+					page_prepare(&run, false,
+						run.granules << PAGE_GRANULE_SHIFT);
 					fill(run.base, 5, 6);
 					check_rest();
 					check_fill(run.base, 5, 6);

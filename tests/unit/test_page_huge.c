@@ -105,7 +105,7 @@ static struct page_run populate(void)
 	struct page_run run;
 
 	CHECK_EQ(page_alloc(7 * CHUNK / 2, CHUNK_BYTES, &run), 0);
-	page_prepare(&run, false, true);
+	page_prepare(&run, false, run.granules << PAGE_GRANULE_SHIFT);
 	return run;
 }
 

@@ -113,11 +113,12 @@ int page_alloc_direct(size_t granules, size_t align_bytes, struct page_run *ret_
 
 /*
  * For a run that page_alloc() has just given, or the front of it: with `zero` all of it reads as
- * zero afterwards, of which only what needs it is written; with `populate` what has no pages gets
- * them, whole chunks of 2 MiB huge ones, in two system calls as a rule, two for each place where
- * much has them in between. A refusal is not told: the pages come when they are touched.
+ * zero afterwards, of which only what needs it is written; with `populate_bytes` what has no pages
+ * gets them, whole chunks of 2 MiB huge ones, in two system calls as a rule, two for each place
+ * where much has them in between. In a direct run no more than so many bytes get them, and in the
+ * arena whole granules. A refusal is not told: the pages come when they are touched.
  */
-void page_prepare(struct page_run *run, bool zero, bool populate);
+void page_prepare(struct page_run *run, bool zero, size_t populate_bytes);
 
 /*
  * For a run that page_alloc() has just given, before anything else is done with it: whole chunks of
