@@ -21,6 +21,8 @@ enum {
 	/* Addresses cost nothing, so that later pools may want more processors. */
 	CPUS_SPARE = 512,
 	WINDOW_LEAST = 4 << 20,
+	/* Of the machine's memory, what an arena may be charged for under strict overcommit. */
+	STRICT_PART = 32,
 	TRIES = 64,
 	/* 64 MiB for each processor. */
 	SLOTS_FIRST = 1024,
@@ -49,6 +51,20 @@ static uintptr_t map_windows(unsigned areas, size_t window)
 	return 0;
 }
 
+/*
+ * Whether windows of this size leave room for more. Strict overcommit charges for all of them, and
+ * for a file as large, whatever is touched.
+ */
+static bool window_fits(size_t window, unsigned areas)
+{
+	const struct os_facts *facts = os_facts();
+
+	if (facts->overcommit_mode == 2 && window > WINDOW_LEAST &&
+		window > facts->ram_bytes / STRICT_PART / areas)
+		return false;
+	return window <= facts->address_limit_bytes / 4 / areas;
+}
+
 static int map_areas(struct percpu_arena *arena, unsigned areas, bool may_be_short)
 {
 	const struct os_facts *facts = os_facts();
@@ -64,7 +80,7 @@ static int map_areas(struct percpu_arena *arena, unsigned areas, bool may_be_sho
 	for (size_t window = window_most; !arena->base && may_be_short && window >= WINDOW_LEAST;
 		window /= 4) {
 		arena->window = window;
-		if (window <= facts->address_limit_bytes / 4 / areas)
+		if (window_fits(window, areas))
 			arena->base = map_windows(areas, window);
 	}
 	return arena->base ? 0 : -ENOMEM;

@@ -36,13 +36,24 @@ static uintptr_t limit;
 static struct meta_size sizes[META_SIZES];
 static struct percpu_lock lock;
 
+/* What strict overcommit is asked for, that programs and elements have room beside it. */
+static size_t strict_bytes(void)
+{
+	const size_t unit = (size_t)2 << 20;
+	const size_t share = (size_t)(os_facts()->ram_bytes / 64) & -unit;
+
+	return share > 8 * unit ? share : 8 * unit;
+}
+
 int percpu_meta_start(void)
 {
 	const size_t page = os_facts()->page_bytes;
 	size_t bytes = (size_t)8 << 30;
 	void *base;
 
-	/* Addresses only; a limit on these, or strict overcommit, leaves less for metadata. */
+	/* Addresses only, which strict overcommit charges for; a limit on these leaves less. */
+	if (os_facts()->overcommit_mode == 2)
+		bytes = strict_bytes();
 	for (base = NULL; !base && bytes >= (size_t)4 << 20; bytes /= 4)
 		base = os_map_lazy(bytes, page > SLOT_BYTES ? page : SLOT_BYTES);
 	if (!base)
