@@ -363,39 +363,46 @@ static void put_but(struct zone *z, size_t pos, size_t n, size_t lost)
 		zone_put(z, pos + lost + 1, n - lost - 1);
 }
 
-/* Hangs n slots into others of their zone; on refusal, those that had been hung come back. */
-static bool hang_each(const struct slot_ref *from, const struct slot_ref *to, size_t n)
+/* Brings back by copying what the first n slots held that have been hung elsewhere. */
+static void take_back(const struct slot_ref *from, const struct slot_ref *to, size_t n)
 {
-	enum hung hung = HUNG;
-	size_t i;
-
-	for (i = 0; i < n && hung == HUNG; i++)
-		hung = hang(from->zone, from->pos + i, to->pos + i);
-	if (hung == HUNG)
-		return true;
-	i--;
-	for (size_t k = 0; k < i; k++) {
-		size_t bytes = a_load_rlx(&to->zone->table[to->pos + k].dirty);
-		bring_back(slot_address(to->zone, to->pos + k),
-			slot_address(from->zone, from->pos + k), bytes);
-		a_store_rlx(&from->zone->table[from->pos + k].dirty, bytes);
+	for (size_t i = 0; i < n; i++) {
+		size_t begin = i << from->zone->shift;
+		size_t in_slot = begin & (slot_bytes(to->zone) - 1);
+		size_t held =
+			a_load_rlx(&to->zone->table[to->pos + (begin >> to->zone->shift)].dirty);
+		size_t bytes = min_size(held - min_size(held, in_slot), slot_bytes(from->zone));
+		bring_back(slot_address(to->zone, to->pos) + begin,
+			slot_address(from->zone, from->pos + i), bytes);
+		a_store_rlx(&from->zone->table[from->pos + i].dirty, bytes);
 	}
-	put_but(to->zone, to->pos, to->count, hung == HUNG_LOST ? i : BITMAP_NONE);
-	return false;
 }
 
-/* Hangs n small slots, which lie side by side, into the first of some large ones. */
-static bool hang_together(const struct slot_ref *from, const struct slot_ref *to, size_t n)
+/*
+ * Hangs n slots into others: each into one of the same zone, or side by side into larger ones. On
+ * refusal, those that had been hung come back.
+ */
+static bool hang_all(const struct slot_ref *from, const struct slot_ref *to, size_t n)
 {
-	struct hanging h = {
-		.z = from->zone, .pos = from->pos, .n = n, .to = to->zone, .to_pos = to->pos
-	};
-	enum hung hung =
-		n << from->zone->shift <= slot_bytes(to->zone) ? hang_slots(&h) : HUNG_REFUSED;
+	const size_t each = (size_t)1 << (to->zone->shift - from->zone->shift);
+	enum hung hung = HUNG;
+	size_t done = 0;
 
+	while (done < n && hung == HUNG) {
+		struct hanging h = {
+			.z = from->zone,
+			.pos = from->pos + done,
+			.n = min_size(n - done, each),
+			.to = to->zone,
+			.to_pos = to->pos + done / each,
+		};
+		hung = hang_slots(&h);
+		done += hung == HUNG ? h.n : 0;
+	}
 	if (hung == HUNG)
 		return true;
-	put_but(to->zone, to->pos, to->count, hung == HUNG_LOST ? 0 : BITMAP_NONE);
+	take_back(from, to, done);
+	put_but(to->zone, to->pos, to->count, hung == HUNG_LOST ? done / each : BITMAP_NONE);
 	return false;
 }
 
@@ -411,14 +418,13 @@ int slot_outgrow(const struct slot_ref *ref, size_t bytes, size_t room, unsigned
 	struct slot_ref to = { .offset = ref->offset, .bytes = bytes };
 	size_t hung = slots_for(ref->zone, ref->offset + ref->bytes);
 	char *base;
-	bool each;
 
 	to.zone = zone_get(SLOT_LARGE, true);
-	each = to.zone == ref->zone;
 	if (!to.zone || !may_move(ref->zone) ||
-		!take_for(&to, bytes, room, each ? hung : 1, each ? ZONE_EMPTY : ZONE_CLEAN))
+		!take_for(&to, bytes, room, slots_for(to.zone, ref->offset + ref->bytes),
+			to.zone == ref->zone ? ZONE_EMPTY : ZONE_CLEAN))
 		return -ENOTSUP;
-	if (!(each ? hang_each(ref, &to, hung) : hang_together(ref, &to, hung)))
+	if (!hang_all(ref, &to, hung))
 		return -ENOTSUP;
 	to.head = slot_head(slot_flags(ref->head), to.count, to.offset);
 	if (flags & ALLOD_PAGE_ZEROED)

@@ -156,6 +156,40 @@ TEST(outgrow_several_small_ones_refused)
 	CHECK_EQ(slot_outgrow(&ref, 400 * MIB, 512 * MIB, 0, &moved), -ENOTSUP);
 }
 
+/* Of more than a gigabyte, into several large slots. */
+TEST_TIMEOUT(outgrow_many_small_ones, 60)
+{
+	struct slot_ref ref;
+	void *moved;
+	char *p;
+
+	slot_start();
+	p = slot_take(20 * MIB, 24 * MIB, 0);
+	ref = slot_ref_of(p);
+	CHECK_EQ(slot_resize(&ref, 2 * GIB + 40 * MIB, 0), 0);
+	slot_stamp(p, 40 * MIB, 3);
+	slot_stamp(p + GIB - MIB, 2 * MIB, 4);
+	slot_stamp(p + 2 * GIB - MIB, 41 * MIB, 5);
+	ref = slot_ref_of(p);
+	CHECK_EQ(ref.count, 66);
+	/* What has come to the first large slot comes back. */
+	mock_fail(OS_CALL_MOVE, 2, ENOMEM);
+	CHECK_EQ(slot_outgrow(&ref, 3 * GIB, 8 * GIB, 0, &moved), -ENOTSUP);
+	slot_check_stamp(p, 40 * MIB, 3);
+	slot_check_stamp(p + GIB - MIB, 2 * MIB, 4);
+	slot_check_stamp(p + 2 * GIB - MIB, 41 * MIB, 5);
+	a_store_rlx(&ref.zone->refusals, 0);
+	mock_reset();
+	CHECK_EQ(slot_outgrow(&ref, 3 * GIB, 8 * GIB, 0, &moved), 0);
+	p = moved;
+	slot_check_stamp(p, 40 * MIB, 3);
+	slot_check_stamp(p + GIB - MIB, 2 * MIB, 4);
+	slot_check_stamp(p + 2 * GIB - MIB, 41 * MIB, 5);
+	slot_check_zone(SLOT_LARGE);
+	slot_check_zone(SLOT_SMALL);
+	CHECK(slot_free(moved));
+}
+
 static void adopt(size_t old_bytes, size_t bytes, size_t room)
 {
 	struct page_run run;
