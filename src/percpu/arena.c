@@ -115,12 +115,15 @@ static int map_file(struct percpu_arena *arena)
 static bool slots_tell(struct percpu_arena *arena)
 {
 	size_t all = arena->window >> SLOT_SHIFT;
-	size_t more = arena->slots_known ? arena->slots_known : SLOTS_FIRST;
+	size_t from = arena->slots_known;
+	size_t more = from ? from : SLOTS_FIRST;
 
-	more = more < all - arena->slots_known ? more : all - arena->slots_known;
+	more = more < all - from ? more : all - from;
+	/* A child that is made in between loses these addresses, and does not have them twice. */
+	arena->slots_known = from + more;
+	a_signal_fence();
 	if (more)
-		bitmap_put(&arena->slots, arena->slots_known, more);
-	arena->slots_known += more;
+		bitmap_put(&arena->slots, from, more);
 	return more != 0;
 }
 

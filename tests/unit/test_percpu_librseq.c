@@ -247,7 +247,7 @@ static void come_and_go(size_t item_len, enum rseq_mempool_populate_policy polic
 	CHECK_EQ(rseq_mempool_destroy(pool), 0);
 }
 
-TEST(items_are_aligned_to_their_size)
+TEST_TIMEOUT(items_are_aligned_to_their_size, 60)
 {
 	for (size_t item_len = 8; item_len <= 65536; item_len *= 2) {
 		come_and_go(item_len, RSEQ_MEMPOOL_POPULATE_COW_INIT);
