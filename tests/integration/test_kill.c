@@ -21,6 +21,7 @@
 
 #ifdef FACE_PAGE
 #include "allod/page.h"
+#include "allod/percpu.h"
 #define take(bytes) allod_page_alloc(bytes, NULL)
 #define give(p) allod_page_free(p)
 #else
@@ -35,7 +36,11 @@ enum { FREED_MIB = 128, NEEDED_MIB = 100, PAGE = 4096, RUNS_MOST = 16 };
 static const char *const roots[] = { "/sys/fs/cgroup/memory", "/sys/fs/cgroup" };
 static const char *const limits[] = { "memory.limit_in_bytes", "memory.max" };
 
+/* How what is freed was had, and is freed. */
+enum way { BY_CALLS, BY_BATCH, BY_ELEMENTS, BY_POOL };
+
 struct run {
+	enum way way;
 	size_t piece;
 	long pause_ms;
 	bool by_mmap;
@@ -91,25 +96,92 @@ static void touch(char *p, size_t bytes, char value)
 		p[i] = value;
 }
 
-static _Noreturn void live(const struct run *r)
+static void *table(size_t bytes)
+{
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		_exit(2);
+	return p;
+}
+
+static void free_by_calls(size_t piece, size_t count)
+{
+	char **pieces = table(count * sizeof(*pieces));
+
+	for (size_t i = 0; i < count; i++) {
+		pieces[i] = take(piece);
+		if (!pieces[i])
+			_exit(3);
+		touch(pieces[i], piece, 1);
+	}
+	for (size_t i = 0; i < count; i++)
+		give(pieces[i]);
+}
+
+#ifdef FACE_PAGE
+
+static void free_by_batch(size_t piece, size_t count)
+{
+	struct allod_page_op *ops = table(count * sizeof(*ops));
+
+	for (size_t i = 0; i < count; i++)
+		ops[i] = (struct allod_page_op){ .verb = ALLOD_PAGE_OP_ALLOC, .bytes = piece };
+	if (allod_page_batch(ops, count) != count)
+		_exit(3);
+	for (size_t i = 0; i < count; i++) {
+		touch(ops[i].block, piece, 1);
+		ops[i].verb = ALLOD_PAGE_OP_FREE;
+	}
+	if (allod_page_batch(ops, count) != count)
+		_exit(3);
+}
+
+/* Elements of a pool with one place; with the pool, or one by one. */
+static void free_elements(size_t piece, size_t count, bool with_pool)
+{
+	const struct allod_percpu_options options = { .size = sizeof(options),
+		.flags = ALLOD_PERCPU_GLOBAL };
+	struct allod_percpu_pool *pool = allod_percpu_pool_create("kill", &options);
+	void ALLOD_PERCPU **elements = table(count * sizeof(*elements));
+
+	for (size_t i = 0; i < count; i++) {
+		elements[i] = allod_percpu_alloc(pool, piece, 0);
+		if (!elements[i])
+			_exit(3);
+		touch((char *)allod_percpu_ptr(elements[i], 0), piece, 1);
+	}
+	for (size_t i = 0; i < count && !with_pool; i++)
+		allod_percpu_free(elements[i]);
+	if (with_pool)
+		(void)allod_percpu_pool_destroy(pool);
+}
+
+#endif
+
+static void free_all(const struct run *r)
 {
 	const size_t count = FREED_MIB * MIB / r->piece;
-	char **pieces = mmap(NULL, count * sizeof(*pieces), PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	switch (r->way) {
+#ifdef FACE_PAGE
+	case BY_BATCH: free_by_batch(r->piece, count); break;
+	case BY_ELEMENTS:
+	case BY_POOL: free_elements(r->piece, count, r->way == BY_POOL); break;
+#endif
+	default: free_by_calls(r->piece, count);
+	}
+}
+
+static _Noreturn void live(const struct run *r)
+{
 	char self[16];
 	char *block;
 
 	snprintf(self, sizeof(self), "%d", getpid());
 	if (!put(r->group, "cgroup.procs", self))
 		_exit(2);
-	for (size_t i = 0; i < count; i++) {
-		pieces[i] = take(r->piece);
-		if (!pieces[i])
-			_exit(3);
-		touch(pieces[i], r->piece, 1);
-	}
-	for (size_t i = 0; i < count; i++)
-		give(pieces[i]);
+	free_all(r);
 	pause_ms(r->pause_ms);
 	block = r->by_mmap ? mmap(NULL, NEEDED_MIB * MIB, PROT_READ | PROT_WRITE,
 				     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
@@ -164,6 +236,35 @@ static void after(long ms)
 	}
 	live_all(runs, count);
 }
+
+#ifdef FACE_PAGE
+
+static void after_by(long ms, enum way way, size_t small, size_t large)
+{
+	struct run runs[4];
+
+	for (int i = 0; i < 4; i++)
+		runs[i] = (struct run){ .way = way,
+			.piece = i & 1 ? large : small,
+			.pause_ms = ms,
+			.by_mmap = i >= 2 };
+	live_all(runs, 4);
+}
+
+TEST_TIMEOUT(freed_by_a_batch, 60)
+{
+	after_by(0, BY_BATCH, 4096, 2 * MIB);
+	after_by(300, BY_BATCH, 64 << 10, 40 * MIB);
+}
+
+TEST_TIMEOUT(freed_in_pools, 60)
+{
+	after_by(0, BY_ELEMENTS, 4096, 64 << 10);
+	after_by(300, BY_ELEMENTS, 4096, 64 << 10);
+	after_by(0, BY_POOL, 4096, 64 << 10);
+}
+
+#endif
 
 TEST_TIMEOUT(needed_at_once, 60)
 {

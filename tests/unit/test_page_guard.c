@@ -9,6 +9,7 @@
 #include "page/page.h"
 
 #include <errno.h>
+#include <setjmp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -359,6 +360,58 @@ static size_t keeper_trim(unsigned severity)
 }
 
 static const struct page_keeper keeper = { .warm = keeper_warm, .trim = keeper_trim };
+static jmp_buf away;
+
+static size_t keeper_leaves(unsigned severity)
+{
+	trims++;
+	longjmp(away, 1);
+}
+
+static const struct page_keeper leaving = { .warm = keeper_warm, .trim = keeper_leaves };
+
+static __attribute__((noinline)) void guard_and_leave(size_t bytes)
+{
+	if (!setjmp(away))
+		page_guard(bytes);
+}
+
+/* As from a handler of a signal that came in the middle. */
+TEST(a_thread_that_left_by_longjmp_holds_to_bounds_again)
+{
+	in_group(OPTION_BACKGROUND_OFF, "209715200\n");
+	page_keeper_add(&leaving);
+	kept = 128 * MIB;
+	group_uses(140 * MIB, 0);
+	guard_and_leave(kept);
+	CHECK_EQ(trims, 1);
+	/* It is taken for one that is giving back, but not for long. */
+	kept = 140 * MIB;
+	guard_and_leave(kept);
+	CHECK_EQ(trims, 1);
+	mock_clock_advance(SECOND_NS * 6 / 10);
+	guard_and_leave(kept);
+	CHECK_EQ(trims, 2);
+}
+
+/* Who frees and takes the same again does not come to a threshold. */
+TEST(what_keepers_hand_out_again_does_not_count)
+{
+	unsigned reads;
+
+	in_group(OPTION_BACKGROUND_OFF, "209715200\n");
+	page_keeper_add(&keeper);
+	page_guard(0);
+	reads = mock_count(OS_CALL_FILE_READ);
+	for (int i = 0; i < 1000; i++) {
+		page_guard(3 * MIB);
+		page_guard_taken(3 * MIB);
+	}
+	CHECK_EQ(mock_count(OS_CALL_FILE_READ), reads);
+	CHECK_EQ(a_load_rlx(&arena_get()->kept), 0);
+	page_guard_taken(MIB);
+	CHECK_EQ(a_load_rlx(&arena_get()->kept), 0);
+}
 
 TEST(what_keepers_have_counts)
 {

@@ -15,6 +15,19 @@
 #define CHUNK ((size_t)ARENA_CHUNK_GRANULES)
 #define CHUNK_BYTES (CHUNK << PAGE_GRANULE_SHIFT)
 
+/* What happens in the middle of a collapse. */
+static void (*amid)(void);
+
+int __real_os_collapse(void *base, size_t bytes);
+int __wrap_os_collapse(void *base, size_t bytes);
+
+int __wrap_os_collapse(void *base, size_t bytes)
+{
+	if (amid)
+		amid();
+	return __real_os_collapse(base, bytes);
+}
+
 static struct arena *start(const char *setting)
 {
 	struct page_run run;
@@ -181,5 +194,67 @@ TEST(a_huge_page_is_given_back_whole_or_late)
 	CHECK(!huge_is(a, pos));
 	CHECK_EQ(a_load_rlx(&a->huge_chunks), 0);
 	CHECK_EQ(run.base[0], 1);
+	CHECK(page_check());
+}
+
+static void trim_all(void)
+{
+	(void)page_trim();
+}
+
+static size_t present(char *base)
+{
+	size_t pages;
+
+	CHECK_EQ(os_present(base, CHUNK_BYTES, &pages), 0);
+	return pages;
+}
+
+/* Given back just before it was collapsed: it is resident, and nobody counts it. */
+TEST(what_went_amid_a_collapse_does_not_stay)
+{
+	struct arena *a = start("always [madvise] never\n");
+	char *base = reuse(9, CHUNK_BYTES);
+
+	amid = trim_all;
+	if (!huge_round(a))
+		SKIP("MADV_COLLAPSE is not supported, or there is no free huge page");
+	CHECK_EQ(mock_count(OS_CALL_COLLAPSE), 1);
+	CHECK(!huge_is(a, chunk_of(a, base) * CHUNK));
+	CHECK(present(base) > 0);
+	CHECK(!huge_round(a));
+	CHECK_EQ(present(base), 0);
+	CHECK_EQ(a_load_rlx(&a->huge_chunks), 0);
+	CHECK(page_check());
+	/* It may earn one anew. */
+	amid = NULL;
+	CHECK_EQ(reuse(9, CHUNK_BYTES), base);
+	CHECK(!huge_round(a));
+	CHECK(huge_is(a, chunk_of(a, base) * CHUNK));
+}
+
+static struct page_run half;
+
+static void trim_and_use(void)
+{
+	(void)page_trim();
+	CHECK_EQ(page_alloc(CHUNK / 2, CHUNK_BYTES, &half), 0);
+	memset(half.base, 7, CHUNK_BYTES / 2);
+}
+
+/* Half of it is in use again by then. */
+TEST(what_is_in_use_after_a_late_collapse_is_left)
+{
+	struct arena *a = start("always [madvise] never\n");
+	char *base = reuse(9, CHUNK_BYTES);
+
+	amid = trim_and_use;
+	if (!huge_round(a))
+		SKIP("MADV_COLLAPSE is not supported, or there is no free huge page");
+	CHECK_EQ(half.base, base);
+	CHECK(!huge_round(a));
+	CHECK_EQ(present(base), CHUNK_BYTES / 2 / os_facts()->page_bytes);
+	for (size_t i = 0; i < CHUNK_BYTES / 2; i++)
+		CHECK_EQ(half.base[i], 7);
 	CHECK(page_check());
 }
