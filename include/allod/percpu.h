@@ -370,6 +370,12 @@ struct allod_percpu_stats {
 	uint64_t smallest_bytes;   /* of elements so far */
 	uint64_t largest_bytes;
 	uint64_t metadata_bytes;
+	uint64_t fragment_bytes; /* the longest of the fragmented runs */
+	/* Of elements that are live now. The median is exact below 256 bytes; above, it is rounded
+	 * down by at most a sixteenth. */
+	uint64_t live_smallest_bytes;
+	uint64_t live_median_bytes;
+	uint64_t live_largest_bytes;
 };
 
 /*

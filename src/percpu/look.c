@@ -106,24 +106,65 @@ EXPORT int allod_percpu_each(struct allod_percpu_pool *pool,
 	return stop;
 }
 
-/* One chunk's share of the statistics. */
-static void chunk_count(const struct percpu_chunk *c, struct allod_percpu_stats *s)
+/* Sizes in granules: one class for each below 64, then sixteen for each power of two. */
+enum { SIZES_EXACT = 64, SIZES_LOG = 6, SIZES_PART = 16, SIZES = SIZES_EXACT + 25 * SIZES_PART };
+
+struct sizes {
+	uint64_t count[SIZES];
+};
+
+static unsigned size_class(uint32_t bits)
+{
+	unsigned log = 31 - (unsigned)__builtin_clz(bits);
+
+	if (bits < SIZES_EXACT)
+		return bits;
+	return SIZES_EXACT + (log - SIZES_LOG) * SIZES_PART + (bits >> (log - 4)) % SIZES_PART;
+}
+
+/* The least size of a class. */
+static uint64_t size_of_class(unsigned class)
+{
+	unsigned over = class - SIZES_EXACT;
+
+	if (class < SIZES_EXACT)
+		return class;
+	return (uint64_t)(SIZES_PART + over % SIZES_PART) << (over / SIZES_PART + SIZES_LOG - 4);
+}
+
+static void chunk_count_free(const struct percpu_chunk *c, struct allod_percpu_stats *s)
 {
 	uint32_t at = 0;
 
 	while ((at = bits_next_clear(c->alloc, at, c->bits)) < c->bits) {
 		uint32_t end = bits_next_set(c->alloc, at, c->bits);
 		uint64_t bytes = (uint64_t)(end - at) << GRANULE_SHIFT;
+		/* Free memory in front of something used is what fragmentation costs. */
+		uint64_t fragment = end < c->bits ? bytes : 0;
 		s->free_runs++;
 		s->contig_bytes = bytes > s->contig_bytes ? bytes : s->contig_bytes;
-		/* Free memory in front of something used is what fragmentation costs. */
-		s->fragmented_bytes += end < c->bits ? bytes : 0;
+		s->fragmented_bytes += fragment;
+		s->fragment_bytes = fragment > s->fragment_bytes ? fragment : s->fragment_bytes;
 		at = end;
 	}
-	at = 0;
+}
+
+/* One chunk's share of the statistics. */
+static void chunk_count(const struct percpu_chunk *c, struct allod_percpu_stats *s,
+	struct sizes *sizes)
+{
+	uint32_t at = 0;
+
+	chunk_count_free(c, s);
 	while ((at = bits_next_live(c->live, at, c->bits)) < c->bits) {
 		uint32_t end = chunk_end_of(c, at) + 1;
-		s->live_bytes += (uint64_t)(end - at) << GRANULE_SHIFT;
+		uint64_t bytes = (uint64_t)(end - at) << GRANULE_SHIFT;
+		if (!s->live || bytes < s->live_smallest_bytes)
+			s->live_smallest_bytes = bytes;
+		if (bytes > s->live_largest_bytes)
+			s->live_largest_bytes = bytes;
+		sizes->count[size_class(end - at)]++;
+		s->live_bytes += bytes;
 		s->live++;
 		at = end;
 	}
@@ -131,8 +172,21 @@ static void chunk_count(const struct percpu_chunk *c, struct allod_percpu_stats 
 	s->metadata_bytes += c->meta_bytes + percpu_content_known_bytes(c);
 }
 
+static uint64_t median(const struct sizes *sizes, uint64_t live)
+{
+	uint64_t below = 0;
+	unsigned class = 0;
+
+	if (!live)
+		return 0;
+	while ((below += sizes->count[class]) <= (live - 1) / 2)
+		class ++;
+	return size_of_class(class) << GRANULE_SHIFT;
+}
+
 static void pool_count(struct allod_percpu_pool *pool, struct allod_percpu_stats *s)
 {
+	struct sizes sizes = { { 0 } };
 	uint64_t allocs = pool->allocs;
 	uint64_t frees = pool->frees;
 
@@ -147,7 +201,8 @@ static void pool_count(struct allod_percpu_pool *pool, struct allod_percpu_stats
 	s->touched_bytes = pool->dirty_blocks << BLOCK_SHIFT;
 	s->idle_bytes = pool->idle_blocks << BLOCK_SHIFT;
 	for (struct percpu_chunk *c = pool->chunks; c; c = c->next_of_pool)
-		chunk_count(c, s);
+		chunk_count(c, s, &sizes);
+	s->live_median_bytes = median(&sizes, s->live);
 	pool->live_peak = s->live > pool->live_peak ? s->live : pool->live_peak;
 	s->live_peak = pool->live_peak;
 }

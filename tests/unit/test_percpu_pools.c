@@ -107,3 +107,33 @@ TEST(the_first_operation_marks_the_processor)
 		CHECK_EQ(*(const uint64_t *)allod_percpu_peek(element, cpu) > 0, 1);
 	}
 }
+
+TEST(statistics_tell_of_sizes_and_holes)
+{
+	struct allod_percpu_pool *pool = allod_percpu_pool_create("sizes", NULL);
+	struct allod_percpu_stats stats = { .size = sizeof(stats) };
+	/* 1100 is in the class of 1088. */
+	static const size_t bytes[5] = { 2000, 8, 1100, 40, 1300 };
+	void *elements[5];
+
+	CHECK_EQ(allod_percpu_pool_stats(pool, &stats), 0);
+	CHECK_EQ(stats.live_median_bytes, 0);
+	for (unsigned i = 0; i < 5; i++)
+		elements[i] = allod_percpu_alloc(pool, bytes[i], 0);
+	CHECK_EQ(allod_percpu_pool_stats(pool, &stats), 0);
+	CHECK_EQ(stats.live_smallest_bytes, 8);
+	CHECK_EQ(stats.live_largest_bytes, 2000);
+	CHECK_EQ(stats.live_median_bytes, 1088);
+	allod_percpu_free(elements[2]);
+	allod_percpu_free(elements[4]);
+	CHECK_EQ(allod_percpu_pool_stats(pool, &stats), 0);
+	CHECK_EQ(stats.live_median_bytes, 40);
+	CHECK(stats.fragment_bytes <= stats.fragmented_bytes);
+	allod_percpu_free(elements[0]);
+	CHECK_EQ(allod_percpu_pool_stats(pool, &stats), 0);
+	/* Where it was, in front of the others. */
+	CHECK(stats.fragment_bytes >= 2000);
+	allod_percpu_free(elements[1]);
+	allod_percpu_free(elements[3]);
+	CHECK_EQ(allod_percpu_pool_destroy(pool), 0);
+}
