@@ -97,33 +97,29 @@ class Page(session.Benchmark):
     @classmethod
     def after(cls, args, figures):
         if args.plot:
-            path = os.path.join(session.BUILD, "bench", "page.html")
-            plot.write(path, figures)
-            print("drawn: %s" % path, file=sys.stderr)
+            cls.draw(plot.page(figures))
 
     @classmethod
     def print_tables(cls, figures):
-        table.print_machine(figures)
-        for title, suite, metric in (
-                ("allocate, touch, free: CPU time", "fault", "cycle"),
-                ("allocate and free alone", "fault", "call"),
-                ("ring: mean of a free and an allocation, less an empty loop", "ring", "op"),
-                ("realloc, doubled with room, and touched", "realloc", "grow"),
-                ("realloc, the call alone", "realloc", "call"),
-                ("realloc without room: the call", "realloc", "move"),
-                ("exchange of two blocks", "swap", "swap"),
-                ("many at once: allocations, each", "batch", "allocate"),
-                ("many at once: allocations and links, each", "batch", "construct"),
-                ("many at once: frees, each", "batch", "release"),
-                ("a block larger than any free memory that lies together", "compose", "cycle"),
-                ("and by how much of its size resident memory grows", "compose", "growth"),
-                ("ring, by malloc", "heap-on-page", "op"),
-                ("under pressure: runs that lived on", "pressure", "survived"),
-                ("under pressure: resident before memory was needed", "pressure", "resident"),
-                ("programs: CPU time", "app", "cpu"), ("page faults", "app", "faults"),
-                ("system calls", "app", "syscalls"), ("resizes", "app", "resizes"),
-                ("resizes that kept the address", "app", "kept")):
-            table.print_amounts(figures, title, metric, (suite,))
+        table.print_all_amounts(figures, (
+            ("allocate, touch, free: CPU time", "fault", "cycle"),
+            ("allocate and free alone", "fault", "call"),
+            ("ring: mean of a free and an allocation, less an empty loop", "ring", "op"),
+            ("realloc, doubled with room, and touched", "realloc", "grow"),
+            ("realloc, the call alone", "realloc", "call"),
+            ("realloc without room: the call", "realloc", "move"),
+            ("exchange of two blocks", "swap", "swap"),
+            ("many at once: allocations, each", "batch", "allocate"),
+            ("many at once: allocations and links, each", "batch", "construct"),
+            ("many at once: frees, each", "batch", "release"),
+            ("a block larger than any free memory that lies together", "compose", "cycle"),
+            ("and by how much of its size resident memory grows", "compose", "growth"),
+            ("ring, by malloc", "heap-on-page", "op"),
+            ("under pressure: runs that lived on", "pressure", "survived"),
+            ("under pressure: resident before memory was needed", "pressure", "resident"),
+            ("programs: CPU time", "app", "cpu"), ("page faults", "app", "faults"),
+            ("system calls", "app", "syscalls"), ("resizes", "app", "resizes"),
+            ("resizes that kept the address", "app", "kept")))
         table.print_improvements(figures, applications.SUITE, ALLOD, GLIBC)
         table.print_failures(figures)
 

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: MIT
 """Measures memory with a copy for each processor; see docs/performance.md."""
 import html
-import os
 import sys
 
 sys.dont_write_bytecode = True
@@ -66,30 +65,25 @@ class Percpu(session.Benchmark):
     @classmethod
     def after(cls, args, figures):
         if args.plot:
-            path = os.path.join(session.BUILD, "bench", "percpu.html")
-            with open(path, "w", encoding="utf-8") as out:
-                out.write(page(figures))
-            print("drawn: %s" % path, file=sys.stderr)
+            cls.draw(page(figures))
 
     @classmethod
     def print_tables(cls, figures):
-        table.print_machine(figures)
-        for title, suite, metric in (
-                ("an operation: CPU time", "ops", "op"),
-                ("an addition to one of many counters, 2 threads", "sharing", "op"),
-                ("a thread: creation and first use", "threads", "thread"),
-                ("memory beyond that of the process, all threads", "threads", "resident"),
-                ("a million elements: allocation", "zhou", "alloc_s"),
-                ("a million elements: frees", "zhou", "free_s"),
-                ("64 bytes, allocated and freed", "steady", "pair"),
-                ("churn: memory over live", "churn", "over_live"),
-                ("10,000 counters: memory beyond their own", "memory", "beyond"),
-                ("mappings beyond one for each processor", "memory", "mappings"),
-                ("memory that frees of untouched elements add", "memory", "freeing_adds"),
-                ("memory kept when 10 of 11 are freed", "memory", "kept"),
-                ("fork, beyond that of an empty process", "fork", "beyond_s"),
-                ("initial values lost", "lost", "lost")):
-            table.print_amounts(figures, title, metric, (suite,))
+        table.print_all_amounts(figures, (
+            ("an operation: CPU time", "ops", "op"),
+            ("an addition to one of many counters, 2 threads", "sharing", "op"),
+            ("a thread: creation and first use", "threads", "thread"),
+            ("memory beyond that of the process, all threads", "threads", "resident"),
+            ("a million elements: allocation", "zhou", "alloc_s"),
+            ("a million elements: frees", "zhou", "free_s"),
+            ("64 bytes, allocated and freed", "steady", "pair"),
+            ("churn: memory over live", "churn", "over_live"),
+            ("10,000 counters: memory beyond their own", "memory", "beyond"),
+            ("mappings beyond one for each processor", "memory", "mappings"),
+            ("memory that frees of untouched elements add", "memory", "freeing_adds"),
+            ("memory kept when 10 of 11 are freed", "memory", "kept"),
+            ("fork, beyond that of an empty process", "fork", "beyond_s"),
+            ("initial values lost", "lost", "lost")))
         table.print_failures(figures)
 
 

@@ -137,8 +137,3 @@ def page(figures):
         if paper:
             parts.append("<p><em>%s</em></p>" % html.escape(paper))
     return "\n".join(parts) + "</html>\n"
-
-
-def write(path, figures):
-    with open(path, "w", encoding="utf-8") as out:
-        out.write(page(figures))

@@ -67,6 +67,14 @@ class Benchmark:
     def after(cls, args, figures):
         """What else is to be made of the figures."""
 
+    @classmethod
+    def draw(cls, text):
+        """Writes the suite's page of figures."""
+        path = os.path.join(BUILD, "bench", cls.name + ".html")
+        with open(path, "w", encoding="utf-8") as out:
+            out.write(text)
+        print("drawn: %s" % path, file=sys.stderr)
+
     def wanted(self, key):
         return not self.args.only or any(o in "%s/%s" % key for o in self.args.only)
 

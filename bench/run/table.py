@@ -95,6 +95,13 @@ def print_amounts(figures, title, metric, suites=None):
                            for n in names])
 
 
+def print_all_amounts(figures, rows):
+    """The machine, and a table for each (title, suite, metric)."""
+    print_machine(figures)
+    for title, suite, metric in rows:
+        print_amounts(figures, title, metric, (suite,))
+
+
 def print_improvements(figures, suite, name, base):
     """By how much a subject is better than another, with how far that may be off."""
     keys = figures.keys("cpu", (suite,))

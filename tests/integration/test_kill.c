@@ -5,18 +5,16 @@
  * a mapping of its own as another library would. Built twice: on allod's page calls, and on the
  * preloaded malloc.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "group.h"
 #include "harness.h"
 
 #ifdef FACE_PAGE
@@ -33,9 +31,6 @@
 
 enum { FREED_MIB = 128, NEEDED_MIB = 100, PAGE = 4096, RUNS_MOST = 16 };
 
-static const char *const roots[] = { "/sys/fs/cgroup/memory", "/sys/fs/cgroup" };
-static const char *const limits[] = { "memory.limit_in_bytes", "memory.max" };
-
 /* How what is freed was had, and is freed. */
 enum way { BY_CALLS, BY_BATCH, BY_ELEMENTS, BY_POOL };
 
@@ -44,7 +39,7 @@ struct run {
 	size_t piece;
 	long pause_ms;
 	bool by_mmap;
-	char group[128];
+	char group[GROUP_PATH_BYTES];
 	pid_t pid;
 };
 
@@ -53,41 +48,6 @@ static void pause_ms(long ms)
 	const struct timespec time = { ms / 1000, ms % 1000 * 1000000 };
 
 	nanosleep(&time, NULL);
-}
-
-static bool put(const char *group, const char *file, const char *text)
-{
-	char name[192];
-	int fd;
-	bool done;
-
-	snprintf(name, sizeof(name), "%s/%s", group, file);
-	fd = open(name, O_WRONLY);
-	if (fd < 0)
-		return false;
-	done = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-	close(fd);
-	return done;
-}
-
-static bool group_make(struct run *r, int number)
-{
-	for (int i = 0; i < 2; i++) {
-		snprintf(r->group, sizeof(r->group), "%s/allod-kill-%d-%d", roots[i], getpid(),
-			number);
-		if (mkdir(r->group, 0755) != 0)
-			continue;
-		if (put(r->group, limits[i], "200m"))
-			return true;
-		rmdir(r->group);
-	}
-	return false;
-}
-
-static void group_remove(const struct run *r)
-{
-	for (int i = 0; rmdir(r->group) != 0 && errno == EBUSY && i < 100; i++)
-		pause_ms(20);
 }
 
 static void touch(char *p, size_t bytes, char value)
@@ -175,11 +135,9 @@ static void free_all(const struct run *r)
 
 static _Noreturn void live(const struct run *r)
 {
-	char self[16];
 	char *block;
 
-	snprintf(self, sizeof(self), "%d", getpid());
-	if (!put(r->group, "cgroup.procs", self))
+	if (!group_enter(r->group))
 		_exit(2);
 	free_all(r);
 	pause_ms(r->pause_ms);
@@ -195,14 +153,22 @@ static _Noreturn void live(const struct run *r)
 	_exit(0);
 }
 
+static bool make(struct run *r, int number)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "allod-kill-%d", number);
+	return group_make(r->group, name, "200m");
+}
+
 /* All of them at once, each in a group of its own. */
 static void live_all(struct run *runs, int count)
 {
-	if (!group_make(&runs[0], 0))
+	if (!make(&runs[0], 0))
 		SKIP("no control group with a memory limit can be made here");
-	group_remove(&runs[0]);
+	group_remove(runs[0].group);
 	for (int i = 0; i < count; i++) {
-		CHECK(group_make(&runs[i], i));
+		CHECK(make(&runs[i], i));
 		runs[i].pid = fork();
 		if (runs[i].pid == 0)
 			live(&runs[i]);
@@ -210,7 +176,7 @@ static void live_all(struct run *runs, int count)
 	for (int i = 0; i < count; i++) {
 		int status = 1;
 		CHECK_EQ(waitpid(runs[i].pid, &status, 0), runs[i].pid);
-		group_remove(&runs[i]);
+		group_remove(runs[i].group);
 		if (status != 0)
 			test_note("pieces of %zu KiB, %ld ms, %s: %s %d", runs[i].piece >> 10,
 				runs[i].pause_ms, runs[i].by_mmap ? "mmap" : "own",

@@ -24,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "group.h"
 #include "harness.h"
 
 #define MIB ((size_t)1 << 20)
@@ -275,44 +276,7 @@ TEST(a_child_of_fork)
 
 /* ---- A control group ---- */
 
-static char group[256];
-
-static bool put(const char *file, const char *text)
-{
-	char name[sizeof(group) + 64];
-	int fd;
-	bool done;
-
-	snprintf(name, sizeof(name), "%s/%s", group, file);
-	fd = open(name, O_WRONLY);
-	if (fd < 0)
-		return false;
-	done = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-	close(fd);
-	return done;
-}
-
-static bool group_make(void)
-{
-	static const char *const roots[] = { "/sys/fs/cgroup/memory", "/sys/fs/cgroup" };
-	static const char *const limits[] = { "memory.limit_in_bytes", "memory.max" };
-
-	for (int i = 0; i < 2; i++) {
-		snprintf(group, sizeof(group), "%s/allod-pressure-%d", roots[i], getpid());
-		if (mkdir(group, 0755) != 0)
-			continue;
-		if (put(limits[i], "100m"))
-			return true;
-		rmdir(group);
-	}
-	return false;
-}
-
-static void group_remove(void)
-{
-	for (int i = 0; rmdir(group) != 0 && errno == EBUSY && i < 100; i++)
-		pause_ms(20);
-}
+static char group[GROUP_PATH_BYTES];
 
 /*
  * Uses nearly all of what the group may; is told of it. Version 2 tells when the limit is reached, so
@@ -320,12 +284,10 @@ static void group_remove(void)
  */
 static _Noreturn void fill_group(void)
 {
-	char self[16];
 	char *block;
 	char *cold;
 
-	snprintf(self, sizeof(self), "%d", getpid());
-	if (!put("cgroup.procs", self))
+	if (!group_enter(group))
 		_exit(2);
 	if (allod_page_pressure_subscribe(on_pressure, &told, 3, 0) <= 0)
 		_exit(3);
@@ -352,24 +314,22 @@ TEST_TIMEOUT(a_group_that_fills_tells_of_it, 30)
 	int status = 1;
 	pid_t pid;
 
-	if (!group_make())
+	if (!group_make(group, "allod-pressure", "100m"))
 		SKIP("no control group with a memory limit can be made here");
 	pid = fork();
 	if (pid == 0)
 		fill_group();
 	CHECK_EQ(waitpid(pid, &status, 0), pid);
-	group_remove();
+	group_remove(group);
 	CHECK_EQ(status, 0);
 }
 
 /* Uses twice what the group is to use, as slowly as the kernel then makes it; what it is told of. */
 static _Noreturn void go_above_high(unsigned source)
 {
-	char self[16];
 	char *block;
 
-	snprintf(self, sizeof(self), "%d", getpid());
-	if (!put("cgroup.procs", self))
+	if (!group_enter(group))
 		_exit(2);
 	if (allod_page_pressure_subscribe(on_pressure, &told, 1, ALLOD_PAGE_PRESSURE_THREAD) <= 0)
 		_exit(3);
@@ -386,17 +346,17 @@ static void above_high(unsigned source)
 	int status = 1;
 	pid_t pid;
 
-	if (!group_make())
+	if (!group_make(group, "allod-pressure", "100m"))
 		SKIP("no control group with a memory limit can be made here");
-	if (!put("memory.high", "32m")) {
-		group_remove();
+	if (!group_put(group, "memory.high", "32m")) {
+		group_remove(group);
 		SKIP("no control groups of version 2 that account memory");
 	}
 	pid = fork();
 	if (pid == 0)
 		go_above_high(source);
 	CHECK_EQ(waitpid(pid, &status, 0), pid);
-	group_remove();
+	group_remove(group);
 	CHECK_EQ(status, 0);
 }
 
