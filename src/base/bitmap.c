@@ -247,19 +247,58 @@ static __attribute__((cold, noinline)) void claim_undo(struct bitmap *b, size_t 
 	a_add_rel(&b->rollbacks, 1);
 }
 
+/* A run as its words have it; in a run within one word both masks are the same. */
+struct span {
+	size_t first;
+	size_t last;
+	uint64_t first_mask;
+	uint64_t last_mask;
+};
+
+static inline struct span span_of(size_t pos, size_t n)
+{
+	struct span s = {
+		.first = pos / WORD_BITS,
+		.last = (pos + n - 1) / WORD_BITS,
+		.first_mask = ~0ull << pos % WORD_BITS,
+		.last_mask = ~0ull >> (WORD_BITS - 1 - (pos + n - 1) % WORD_BITS),
+	};
+
+	if (s.first == s.last)
+		s.first_mask = s.last_mask = s.first_mask & s.last_mask;
+	return s;
+}
+
+/* Whether all words between the first and the last are `value`. */
+static inline bool span_inner_is(const struct bitmap *b, const struct span *s, uint64_t value)
+{
+	for (size_t i = s->first + 1; i < s->last; i++)
+		if (a_load_rlx(&b->words[i]) != value)
+			return false;
+	return true;
+}
+
 /*
  * Takes the bits [pos, pos + n) upward word by word, or nothing and returns false. *ret_last: what
  * the last word was.
  */
 static inline bool claim(struct bitmap *b, size_t pos, size_t n, uint64_t *ret_last)
 {
-	size_t end = pos + n;
+	const struct span s = span_of(pos, n);
+	uint64_t value = a_load_rlx(&b->words[s.first]);
+	uint64_t last = a_load_rlx(&b->words[s.last]);
 
-	for (size_t at = pos; at < end; at = word_end(at)) {
-		_Atomic(uint64_t) *word = &b->words[at / WORD_BITS];
-		*ret_last = a_load_rlx(word);
-		if (!word_take(word, ret_last, word_mask(at, end))) {
-			claim_undo(b, pos, at);
+	/* A look first: a claim that fails half-way would be in the way of others. */
+	if ((value & s.first_mask) != s.first_mask || (last & s.last_mask) != s.last_mask ||
+		!span_inner_is(b, &s, ~0ull))
+		return false;
+	if (!word_take(&b->words[s.first], &value, s.first_mask))
+		return false;
+	*ret_last = value;
+	for (size_t i = s.first + 1; i <= s.last; i++) {
+		*ret_last = i < s.last ? ~0ull : last;
+		if (!word_take(&b->words[i], ret_last, i < s.last ? ~0ull : s.last_mask)) {
+			claim_undo(b, pos, i * WORD_BITS);
 			return false;
 		}
 	}
@@ -373,16 +412,6 @@ size_t bitmap_take(struct bitmap *b, size_t n, size_t align, size_t align_offset
 	return take_anywhere(b, n, align, align_offset, start);
 }
 
-/* Whether all of [pos, end) is free at this moment. */
-static inline bool is_free(const struct bitmap *b, size_t pos, size_t end)
-{
-	for (size_t at = pos; at < end; at = word_end(at)) {
-		if (~a_load_rlx(&b->words[at / WORD_BITS]) & word_mask(at, end))
-			return false;
-	}
-	return true;
-}
-
 bool bitmap_take_at(struct bitmap *b, size_t pos, size_t n)
 {
 	size_t end;
@@ -399,8 +428,7 @@ bool bitmap_take_front(struct bitmap *b, size_t pos, size_t n, size_t *ret_end)
 	ASSERT(n > 0);
 	if (pos >= b->bits || n > b->bits - pos)
 		return false;
-	/* A look first: a claim that fails half-way would be in the way of others. */
-	if (!is_free(b, pos, end) || !claim(b, pos, n, &used))
+	if (!claim(b, pos, n, &used))
 		return false;
 	used = high ? ~used >> high : 1;
 	*ret_end = used ? end + (size_t)__builtin_ctzll(used) : word_end(end);
@@ -417,30 +445,24 @@ static __attribute__((cold, noinline)) void high_raise(struct bitmap *b, uint64_
 }
 
 /*
- * Frees the bits [pos, end), or none and returns false if one of them is free already. Tells what
- * the first and the last word were.
+ * Frees the bits [pos, pos + n), or none and returns false if one of them is free already. Tells
+ * what the first and the last word were.
  */
-static inline bool words_put(struct bitmap *b, size_t pos, size_t end, uint64_t *ret_first,
+static inline bool words_put(struct bitmap *b, size_t pos, size_t n, uint64_t *ret_first,
 	uint64_t *ret_last)
 {
-	size_t at = word_end(pos);
+	const struct span s = span_of(pos, n);
 
-	if (at >= end) {
-		if (!word_put(&b->words[pos / WORD_BITS], word_mask(pos, end), ret_first))
-			return false;
-		*ret_last = *ret_first;
-		return true;
-	}
-	for (at = pos; at < end; at = word_end(at)) {
-		if (a_load_rlx(&b->words[at / WORD_BITS]) & word_mask(at, end))
-			return false;
-	}
-	if (!word_put(&b->words[pos / WORD_BITS], word_mask(pos, end), ret_first))
+	if (s.first != s.last &&
+		(a_load_rlx(&b->words[s.first]) & s.first_mask ||
+			a_load_rlx(&b->words[s.last]) & s.last_mask || !span_inner_is(b, &s, 0)))
 		return false;
-	for (at = word_end(pos); at < end; at = word_end(at)) {
-		if (!word_put(&b->words[at / WORD_BITS], word_mask(at, end), ret_last))
+	if (!word_put(&b->words[s.first], s.first_mask, ret_first))
+		return false;
+	*ret_last = *ret_first;
+	for (size_t i = s.first + 1; i <= s.last; i++)
+		if (!word_put(&b->words[i], i < s.last ? ~0ull : s.last_mask, ret_last))
 			return false;
-	}
 	return true;
 }
 
@@ -452,7 +474,7 @@ static inline bool put(struct bitmap *b, size_t pos, size_t n, uint64_t *ret_fir
 	ASSERT(n > 0 && pos < b->bits && n <= b->bits - pos);
 	if (last_block >= a_load_rlx(&b->high_blocks))
 		high_raise(b, last_block + 1);
-	if (!words_put(b, pos, pos + n, ret_first, ret_last))
+	if (!words_put(b, pos, n, ret_first, ret_last))
 		return false;
 	hints_open(b, pos, n);
 	return true;

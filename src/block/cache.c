@@ -11,7 +11,7 @@
  * Progress          wait-free; a thread stopped here keeps one block out of use
  * Reclamation       none
  *
- * How much may wait is bounded by the ways that a class may use: 2.7 MiB for each processor.
+ * How much may wait is bounded by the ways that a class may use: 0.7 MiB for each processor.
  */
 #include "core.h"
 
@@ -30,9 +30,11 @@ static struct line cache[CACHE_CPUS][CACHE_CLASSES];
 /* A bit for each processor whose part was ever used. */
 static _Atomic(uint64_t) cpus_used;
 
-/* 32 KiB in 8, 128 KiB in 4, up to 512 KiB in 1. */
-static const uint8_t ways[CACHE_CLASSES] = { 8, 8, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 2, 2,
-	2, 1, 1, 1, 1 };
+/*
+ * 16 KiB in 4, up to 128 KiB in 1. What waits lies between free runs, which cannot join then: with
+ * twice as many, and runs up to 512 KiB, an arena of 2 GiB spread by another 40 MiB.
+ */
+static const uint8_t ways[CACHE_CLASSES] = { 4, 4, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 };
 
 static struct line *line_of(unsigned class)
 {

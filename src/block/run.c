@@ -86,13 +86,6 @@ void run_drop(char *base, size_t granules)
 	page_free(base, granules);
 }
 
-/* Lets granules wait that are a block no more, or gives them back. */
-static void run_rest(char *p, size_t granules)
-{
-	if (granules > CACHE_RUN_MOST || !cache_put(cache_class_of_granules(granules), p))
-		run_drop(p, granules);
-}
-
 void run_free_empty(struct unit *unit)
 {
 	size_t granules = unit_run_granules(a_load_rlx(&unit->word));
@@ -107,12 +100,16 @@ void run_free_empty(struct unit *unit)
 
 bool run_free(struct unit *unit, uint64_t word, char *p)
 {
-	size_t room = a_load_rlx(&unit->room);
+	const size_t room = a_load_rlx(&unit->room);
+	const bool waits = room <= CACHE_RUN_MOST && cache_has_room(cache_class_of_granules(room));
 
 	if ((uintptr_t)p & (PAGE_GRANULE_BYTES - 1) ||
-		!a_cas_strong_rlx(&unit->word, &word, unit_word(UNIT_IDLE)))
+		!a_cas_strong_rlx(&unit->word, &word, unit_word(waits ? UNIT_IDLE : UNIT_FREED)))
 		return false;
-	run_rest(p, room);
+	if (!waits)
+		page_free(p, room);
+	else if (!cache_put(cache_class_of_granules(room), p))
+		run_drop(p, room);
 	if (page_wants_ticks())
 		page_tick();
 	return true;

@@ -53,6 +53,7 @@ struct layout {
 	size_t stamps;
 	size_t chunks;
 	size_t composed;
+	size_t fit;
 	size_t links;
 };
 
@@ -145,6 +146,12 @@ static bool plan_next(struct plan *plan)
 	return true;
 }
 
+/* The sum of what lies between records and granules. */
+static size_t metadata_of(const struct layout *l)
+{
+	return l->header + l->bitmap + l->stamps + l->chunks + l->composed + l->fit + l->links;
+}
+
 static struct layout layout_of(const struct plan *plan)
 {
 	size_t page = os_facts()->page_bytes;
@@ -160,8 +167,9 @@ static struct layout layout_of(const struct plan *plan)
 		l.stamps = round_up(plan->granules * sizeof(uint16_t), LINE_BYTES);
 		l.chunks = round_up(plan->granules / ARENA_CHUNK_GRANULES + 1, LINE_BYTES);
 		l.composed = l.chunks;
+		l.fit = round_up(FIT_CLASSES * FIT_WAYS * sizeof(uint64_t), LINE_BYTES);
 	}
-	l.links += -(l.header + l.bitmap + l.stamps + l.chunks + l.composed + l.links) & (page - 1);
+	l.links += -metadata_of(&l) & (page - 1);
 	return l;
 }
 
@@ -177,12 +185,6 @@ static void set_decay(struct arena *a)
 	a->decay_epochs = 0;
 	if (decay_ns)
 		a->decay_epochs = (unsigned)((decay_ns - 1) >> a->epoch_shift) + 2;
-}
-
-/* The sum of what lies between records and granules. */
-static size_t metadata_of(const struct layout *l)
-{
-	return l->header + l->bitmap + l->stamps + l->chunks + l->composed + l->links;
 }
 
 /* Fills in an arena whose metadata is accessible and whose first `first` granules are too. */
@@ -204,7 +206,8 @@ static void arena_build(struct arena *a, const struct plan *plan, const struct l
 	a->stamps = (_Atomic(uint16_t) *)stamps;
 	a->chunks = (_Atomic(uint8_t) *)chunks;
 	a->composed = (_Atomic(uint8_t) *)(chunks + l->chunks);
-	a->slot_links = (_Atomic(uint32_t) *)(chunks + l->chunks + l->composed);
+	a->fit = (_Atomic(uint64_t) *)(chunks + l->chunks + l->composed);
+	a->slot_links = (_Atomic(uint32_t) *)(chunks + l->chunks + l->composed + l->fit);
 	set_decay(a);
 	guard_init(a);
 	a_store_rlx(&a->janitor.beat, INT64_MIN / 2);

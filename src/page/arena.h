@@ -11,6 +11,7 @@
  *	stamps                     two bytes a granule, likewise
  *	chunks                     a byte for each 2 MiB, likewise
  *	composed                   the same
+ *	fit                        places of free runs, see fit.c
  *	links of direct slots      4 bytes a slot, likewise
  *	granules                   2 MiB aligned; [0, frontier) committed
  *
@@ -66,12 +67,14 @@ enum {
 	ARENA_SLOTS_MOST = 1 << 20,
 	/* 256 KiB: smaller runs say nothing of how the memory around them is used. */
 	HUGE_RUN_GRANULES = 4,
-	/* Searches for runs of 2^k granules and up (below 2^(k+1)) share the k-th start hint. */
-	ARENA_HINTS = 8,
-	/* See fit.c: lengths from 8 granules to 1024 and beyond, and how many places of each. */
+	/* Where searches for runs of fewer than 8 granules begin, by their length. */
+	ARENA_HINTS = 4,
+	/* See fit.c: classes of lengths from 8 granules to 1023, and how many places of each. */
 	FIT_LEAST_GRANULES = 8,
-	FIT_CLASSES = 57,
-	FIT_WAYS = 4,
+	FIT_CLASSES = 56,
+	FIT_WAYS_SHIFT = 4,
+	FIT_WAYS = 1 << FIT_WAYS_SHIFT,
+	FIT_WORDS = (FIT_CLASSES * FIT_WAYS + 63) / 64,
 };
 
 /*
@@ -126,6 +129,7 @@ struct arena {
 	_Atomic(uint16_t) *stamps;     /* one a granule */
 	_Atomic(uint8_t) *chunks;      /* one for each 2 MiB: see huge.c */
 	_Atomic(uint8_t) *composed;    /* likewise: see compose.c */
+	_Atomic(uint64_t) *fit;        /* see fit.c */
 	_Atomic(uint32_t) *slot_links; /* one a direct slot */
 	uint32_t slots;                /* records for direct runs */
 	unsigned epoch_shift;          /* an epoch is 2^epoch_shift nanoseconds */
@@ -142,9 +146,8 @@ struct arena {
 	struct stack slots_free;       /* those handed back */
 	/* Where to begin a search; a wrong value costs density, nothing else. */
 	_Atomic(uint32_t) hints[ARENA_HINTS];
-	/* Classes of lengths of which places may be known, and those; see fit.c. */
-	_Atomic(uint64_t) fit_classes;
-	_Atomic(uint64_t) fit[FIT_CLASSES][FIT_WAYS];
+	/* A bit for each entry of `fit` that counts. */
+	_Atomic(uint64_t) fit_known[FIT_WORDS];
 
 	/* Granules used in the low half, free dirty ones in the high half. */
 	alignas(64) _Atomic(uint64_t) balance;
@@ -269,6 +272,8 @@ void run_note_peak(struct arena *a, uint64_t balance);
 
 /* Takes n granules where a large run is known to have become free, or BITMAP_NONE. */
 size_t fit_take(struct arena *a, size_t n);
+/* What begins at pos may be free: a run was taken before it. */
+void fit_left(struct arena *a, size_t pos);
 /* Makes granules free, whose runs are found again so; false: one of them is free. */
 bool fit_put(struct arena *a, size_t pos, size_t n);
 

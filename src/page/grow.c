@@ -116,7 +116,7 @@ static int frontier_move(struct arena *a, uint64_t from, size_t need, size_t *re
 /* Makes granules free that the caller got by moving the frontier over them. */
 static void give_new(struct arena *a, size_t from, size_t to)
 {
-	if (from < to && !bitmap_put(&a->map, from, to - from))
+	if (from < to && !fit_put(a, from, to - from))
 		os_fatal("allod: corrupted page map\n");
 }
 
@@ -171,7 +171,7 @@ size_t arena_grow(struct arena *a, uint64_t frontier, size_t n, size_t align, si
 		return pos;
 	}
 	if (tail)
-		(void)bitmap_put(&a->map, pos, tail);
+		(void)fit_put(a, pos, tail);
 	if (ret == -EEXIST)
 		ret = reserve_jump(a);
 	return ret == -EAGAIN ? ARENA_AGAIN : BITMAP_NONE;

@@ -21,11 +21,24 @@ enum {
 /* Alignments beyond go by a mapping of their own: in the arena they would leave large holes. */
 #define RUN_ALIGN_MOST_BYTES ((size_t)64 << 20)
 
+/* Runs of 1, 2, 3 to 4, and 5 to 7 granules; longer ones are found in fit.c, or from the front. */
 static unsigned hint_class(size_t n)
 {
-	unsigned k = 63 - (unsigned)__builtin_clzll(n);
+	static const uint8_t class[FIT_LEAST_GRANULES] = { 0, 0, 1, 2, 2, 3, 3, 3 };
 
-	return k < ARENA_HINTS ? k : ARENA_HINTS - 1;
+	return class[n];
+}
+
+static uint32_t hint_get(const struct arena *a, size_t n, size_t align)
+{
+	return n < FIT_LEAST_GRANULES && align == 1 ? a_load_rlx(&a->hints[hint_class(n)]) : 0;
+}
+
+/* A run of n granules was found at pos. */
+static void hint_set(struct arena *a, size_t n, size_t align, size_t pos)
+{
+	if (n < FIT_LEAST_GRANULES && align == 1 && pos != BITMAP_NONE)
+		a_store_rlx(&a->hints[hint_class(n)], (uint32_t)pos);
 }
 
 /*
@@ -34,8 +47,11 @@ static unsigned hint_class(size_t n)
  */
 static void hints_lower(struct arena *a, size_t pos)
 {
+	/* Granules of the longest run of each class, less one. */
+	static const uint8_t reaches[ARENA_HINTS] = { 0, 1, 3, 6 };
+
 	for (unsigned k = 0; k < ARENA_HINTS; k++) {
-		size_t reach = ((size_t)2 << k) - 2;
+		const size_t reach = reaches[k];
 		if (a_load_rlx(&a->hints[k]) > pos)
 			a_store_rlx(&a->hints[k], (uint32_t)(pos > reach ? pos - reach : 0));
 	}
@@ -44,20 +60,18 @@ static void hints_lower(struct arena *a, size_t pos)
 /* As run_take(), of what is free now. */
 static size_t take_ready(struct arena *a, size_t n, size_t align, size_t align_offset)
 {
-	_Atomic(uint32_t) *hint = &a->hints[hint_class(n)];
-	uint32_t start = align == 1 ? a_load_rlx(hint) : 0;
 	size_t pos = BITMAP_NONE;
 
-	if (n <= a->granules)
-		pos = bitmap_take(&a->map, n, align, align_offset, start);
-	if (align == 1 && pos != BITMAP_NONE)
-		a_store_rlx(hint, (uint32_t)pos);
+	if (n >= FIT_LEAST_GRANULES && align == 1)
+		pos = fit_take(a, n);
+	if (pos == BITMAP_NONE && n <= a->granules)
+		pos = bitmap_take(&a->map, n, align, align_offset, hint_get(a, n, align));
+	hint_set(a, n, align, pos);
 	return pos;
 }
 
 size_t run_take(struct arena *a, size_t n, size_t align, size_t align_offset)
 {
-	_Atomic(uint32_t) *hint = &a->hints[hint_class(n)];
 	size_t pos = BITMAP_NONE;
 
 	if (n > a->granules)
@@ -68,15 +82,13 @@ size_t run_take(struct arena *a, size_t n, size_t align, size_t align_offset)
 		return pos;
 	do {
 		uint64_t frontier = arena_frontier(a);
-		uint32_t start = align == 1 ? a_load_rlx(hint) : 0;
-		pos = bitmap_take(&a->map, n, align, align_offset, start);
+		pos = bitmap_take(&a->map, n, align, align_offset, hint_get(a, n, align));
 		if (pos == BITMAP_NONE)
 			pos = arena_grow(a, frontier, n, align, align_offset);
-		else if (pos == start)
-			return pos;
 	} while (pos == ARENA_AGAIN);
-	if (align == 1 && pos != BITMAP_NONE)
-		a_store_rlx(hint, (uint32_t)pos);
+	hint_set(a, n, align, pos);
+	if (pos != BITMAP_NONE && n >= FIT_LEAST_GRANULES)
+		fit_left(a, pos + n);
 	return pos;
 }
 
@@ -243,9 +255,8 @@ static size_t clean_at(const struct arena *a, size_t pos, size_t most)
 size_t page_alloc_warm(size_t granules, size_t count, struct page_run *ret_run)
 {
 	struct arena *a = arena_get();
-	_Atomic(uint32_t) *hint = a ? &a->hints[hint_class(granules)] : NULL;
 	const size_t end = a ? arena_frontier(a) : 0;
-	size_t from = a ? a_load_rlx(hint) : 0;
+	size_t from = a ? hint_get(a, granules, 1) : 0;
 	bool passed = false;
 
 	/* What is seen of granules that nobody holds is a hint: begin() looks again. */
@@ -261,7 +272,7 @@ size_t page_alloc_warm(size_t granules, size_t count, struct page_run *ret_run)
 		const size_t n = dirty / granules;
 		if (n > 1 && bitmap_take_at(&a->map, pos, n * granules)) {
 			if (!passed)
-				a_store_rlx(hint, (uint32_t)(pos + n * granules));
+				hint_set(a, granules, 1, pos + n * granules);
 			begin(a, pos, n * granules, ret_run);
 			return n;
 		}

@@ -9,8 +9,6 @@
 enum {
 	STAMPS_EACH = 4,
 	STAMPS_WIDE = 8,
-	/* So many at a time, that no sum of ones in a lane wraps round. */
-	STAMPS_ROUND = 1 << 15,
 };
 
 /* A one in each of the four. */
@@ -24,42 +22,50 @@ static inline _Atomic(uint64_t) *stamps_at(const struct arena *a, size_t pos)
 /* Eight stamps side by side, anywhere; the caller holds their granules, so they do not change. */
 typedef uint16_t stamps_eight __attribute__((vector_size(16), aligned(2), may_alias));
 
-static inline size_t stamps_sum(stamps_eight ones)
+/* Of n granules that the caller holds, how many are dirty and how many cold. */
+static inline void stamps_count_each(const struct arena *a, size_t pos, size_t n, size_t *ret_dirty,
+	size_t *ret_cold)
 {
-	size_t sum = 0;
-
-	for (unsigned i = 0; i < STAMPS_WIDE; i++)
-		sum += ones[i];
-	return sum;
+	*ret_dirty = 0;
+	*ret_cold = 0;
+	for (size_t i = pos; i < pos + n; i++) {
+		*ret_dirty += (stamp_get(a, i) & STAMP_EPOCH) != 0;
+		*ret_cold += (stamp_get(a, i) & STAMP_COLD) != 0;
+	}
 }
 
-/* Of n granules that the caller holds, how many are dirty and how many cold. */
+static inline stamps_eight stamps_read(const struct arena *a, size_t pos)
+{
+	return *(const stamps_eight *)(const void *)&a->stamps[pos];
+}
+
+/* Lanes that are zero where the granule is dirty and warm. */
+static inline stamps_eight stamps_odd(stamps_eight at)
+{
+	/* A comparison gives 0 or -1. */
+	return (stamps_eight)((at & STAMP_EPOCH) == 0) | (at & STAMP_COLD);
+}
+
+/* The same; as a rule all are dirty and none is cold, and that is found out eight at a time. */
 static inline void stamps_count(const struct arena *a, size_t pos, size_t n, size_t *ret_dirty,
 	size_t *ret_cold)
 {
-	const size_t end = pos + n;
-	size_t dirty = 0;
-	size_t cold = 0;
+	typedef uint64_t two __attribute__((vector_size(16), may_alias));
+	stamps_eight odd;
+	two halves;
 
-	while (end - pos >= STAMPS_WIDE) {
-		const size_t stop = pos + min_size(end - pos, STAMPS_ROUND);
-		stamps_eight dirty8 = { 0 };
-		stamps_eight cold8 = { 0 };
-		for (; stop - pos >= STAMPS_WIDE; pos += STAMPS_WIDE) {
-			stamps_eight at = *(const stamps_eight *)(const void *)&a->stamps[pos];
-			/* A comparison gives 0 or -1. */
-			dirty8 -= (stamps_eight)((at & STAMP_EPOCH) != 0);
-			cold8 -= (stamps_eight)((at & STAMP_COLD) != 0);
-		}
-		dirty += stamps_sum(dirty8);
-		cold += stamps_sum(cold8);
+	if (n < STAMPS_WIDE) {
+		stamps_count_each(a, pos, n, ret_dirty, ret_cold);
+		return;
 	}
-	for (; pos < end; pos++) {
-		dirty += (stamp_get(a, pos) & STAMP_EPOCH) != 0;
-		cold += (stamp_get(a, pos) & STAMP_COLD) != 0;
-	}
-	*ret_dirty = dirty;
-	*ret_cold = cold;
+	odd = stamps_odd(stamps_read(a, pos + n - STAMPS_WIDE));
+	for (size_t i = 0; i + STAMPS_WIDE < n; i += STAMPS_WIDE)
+		odd |= stamps_odd(stamps_read(a, pos + i));
+	halves = (two)odd;
+	*ret_dirty = n;
+	*ret_cold = 0;
+	if (halves[0] | halves[1])
+		stamps_count_each(a, pos, n, ret_dirty, ret_cold);
 }
 
 /* How many granules from pos on, of n, are dirty, at a moment: anybody may hold them. */

@@ -24,6 +24,7 @@ static _Atomic(uint64_t) accessible[FAKE_UNITS * FAKE_UNIT / WORD_BITS];
 static _Atomic(uint64_t) records_accessible;
 static _Alignas(64) _Atomic(uint64_t) storage[FAKE_UNITS * FAKE_UNIT / 64 + FAKE_UNITS * 8];
 static _Atomic(uint16_t) stamps[FAKE_UNITS * FAKE_UNIT];
+static _Atomic(uint64_t) fit[FIT_CLASSES * FIT_WAYS];
 static _Atomic(uint8_t) composed[FAKE_UNITS * FAKE_UNIT / ARENA_CHUNK_GRANULES];
 static _Atomic(uint32_t) links[FAKE_SLOT_STEPS * ARENA_RECORD_STEP];
 static uint64_t next_mapping;
@@ -78,6 +79,7 @@ void fake_kernel_reset(size_t frontier)
 	memset(stamps, 0, sizeof(stamps));
 	memset(links, 0, sizeof(links));
 	memset(composed, 0, sizeof(composed));
+	memset(fit, 0, sizeof(fit));
 	a_store_rlx(&mappings, 0);
 	/* Strict: steps of growth are small. */
 	overcommit_mode = 2;
@@ -90,6 +92,7 @@ void fake_kernel_reset(size_t frontier)
 	a->stamps = stamps;
 	a->slot_links = links;
 	a->composed = composed;
+	a->fit = fit;
 	a->epoch_shift = FAKE_EPOCH_SHIFT;
 	a->decay_epochs = 2;
 	a_store_rlx(&a->guard_at, GUARD_NO_LIMIT / 2);

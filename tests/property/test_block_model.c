@@ -415,8 +415,8 @@ static size_t log_uniform_size(uint64_t *random)
 /*
  * A ring of blocks, each freed and replaced in turn. What is out of the store (blocks rounded up,
  * and what waits in caches) stays within a twentieth of the most that was live, give or take 8 MiB.
- * How far the arena was ever used, holes included, stays within a tenth: 5 to 6 in a hundred were
- * seen with the sizes of the paper, 6 to 8 with the others, of which more are small.
+ * How far the arena was ever used, holes included, stays within a tenth: 3 to 6 in a hundred were
+ * seen with the sizes of the paper, 4 to 8 with the others, of which more are small.
  */
 static void ring(size_t (*size)(uint64_t *random), size_t slots)
 {
