@@ -232,14 +232,29 @@ void page_fork_child(void)
 	claim_recover(a, a_load_rlx(&a->janitor.claim));
 }
 
+/*
+ * Whether a janitor was lost with the thread that started it, and nobody could start the next one: a
+ * task that is about to be killed counts as alive until it comes to run, as on a busy processor.
+ */
+static bool janitor_was_lost(struct arena *a)
+{
+	return options.background != OPTION_BACKGROUND_OFF && a_load_rlx(&a->janitor.retire) != 0 &&
+		a_load_rlx(&a->janitor.beat) == BEAT_NEVER &&
+		a_load_rlx(&a->janitor.retry) <= purge_now(a) + 1 && is_ours(a);
+}
+
 void page_thread_exit(void)
 {
 	struct arena *a = arena_get();
 
-	if (!a || !os_task_alive(&a->janitor.task) || !os_task_is_mine(&a->janitor.task))
+	if (!a)
 		return;
-	a_store_rlx(&a->janitor.beat, BEAT_NEVER);
-	step_await(a);
+	if (os_task_alive(&a->janitor.task) && os_task_is_mine(&a->janitor.task)) {
+		a_store_rlx(&a->janitor.beat, BEAT_NEVER);
+		step_await(a);
+	} else if (!janitor_was_lost(a)) {
+		return;
+	}
 	if (balance_dirty(a_load_rlx(&a->balance)) > JANITOR_LEAVES_GRANULES)
 		(void)page_trim();
 }
