@@ -359,6 +359,10 @@ static inline struct percpu_chunk *element_end(uintptr_t element, uint32_t *ret_
 		percpu_fatal_free(element);
 	uint32_t bit = (uint32_t)((element - chunk->base) >> GRANULE_SHIFT);
 	uint64_t mask = 1ull << bit % 64;
+	/* In a child, first of all: an element that is not live any more would be made free twice.
+	 * [percpu.10] acq: what made the maps found it live; pairs with percpu_pool_recover(). */
+	if (__builtin_expect(a_load_acq(&chunk->pool->epoch) != percpu_epoch(), 0))
+		percpu_pool_need(chunk->pool);
 	/* The next thing to be read; an atomic instruction would hold it up. */
 	__builtin_prefetch(&chunk->end[bit / 64]);
 	if (__builtin_expect(!(a_load_rlx(&chunk->live[bit / 64]) & mask), 0))

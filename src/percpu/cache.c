@@ -60,13 +60,14 @@ void percpu_bin_relieve(struct percpu_bin *bin)
 void percpu_bin_evict(struct percpu_bin *bin, uint64_t key, struct allod_percpu_pool *pool)
 {
 	percpu_bin_drain(bin, bin->count);
+	/* What a pool counted that is gone is not the next one's. */
+	a_store_rlx(&bin->allocs, 0);
+	a_store_rlx(&bin->frees, 0);
 	bin->key = key;
 	bin->pool = pool;
 	bin->batch = 1;
 	bin->limit = bin_limit(key);
 	bin->misses = 0;
-	a_store_rlx(&bin->allocs, 0);
-	a_store_rlx(&bin->frees, 0);
 }
 
 void percpu_cache_flush(struct allod_percpu_pool *pool)
@@ -87,11 +88,14 @@ void percpu_cache_counts(const struct allod_percpu_pool *pool, uint64_t *ret_all
 {
 	/* [percpu.5] acq: finds caches zeroed; pairs with cache_make(). */
 	const struct percpu_cache *cache = a_load_acq(&percpu_root->caches);
+	const uint64_t serial = a_load_rlx(&pool->serial);
+	const uint32_t epoch = a_load_rlx(&pool->epoch);
 
 	for (; cache; cache = cache->next) {
-		for (unsigned i = 0; i < CACHE_BINS && cache->epoch == pool->epoch; i++) {
+		for (unsigned i = 0; i < CACHE_BINS && cache->epoch == epoch; i++) {
 			const struct percpu_bin *bin = &cache->bin[i];
-			if (bin->pool != pool)
+			/* A pool that is gone may have had the same place. */
+			if (bin->pool != pool || bin->key >> 16 != serial)
 				continue;
 			*ret_allocs += a_load_rlx(&bin->allocs);
 			*ret_frees += a_load_rlx(&bin->frees);

@@ -93,7 +93,7 @@ int percpu_start(void)
 void percpu_pool_lock(struct allod_percpu_pool *pool)
 {
 	percpu_lock(&pool->lock);
-	if (__builtin_expect(pool->epoch != percpu_epoch(), 0))
+	if (__builtin_expect(a_load_rlx(&pool->epoch) != percpu_epoch(), 0))
 		percpu_pool_recover(pool);
 }
 
@@ -146,7 +146,7 @@ static void pool_fill(struct allod_percpu_pool *pool, const char *name,
 static struct allod_percpu_pool *pool_take(void)
 {
 	struct allod_percpu_pool *pool = percpu_root->unused;
-	size_t keep = offsetof(struct allod_percpu_pool, epoch);
+	size_t keep = offsetof(struct allod_percpu_pool, serial);
 
 	if (!pool)
 		return percpu_meta_alloc(sizeof(*pool));
@@ -178,7 +178,7 @@ static struct allod_percpu_pool *pool_create(const char *name, const struct allo
 	error = pool ? 0 : -ENOMEM;
 	if (!error) {
 		percpu_lock(&pool->lock);
-		pool->epoch = percpu_epoch();
+		a_store_rlx(&pool->epoch, percpu_epoch());
 		pool_fill(pool, name, o);
 		error = pool_first_chunk(pool);
 		if (!error) {

@@ -78,5 +78,12 @@ void percpu_pool_recover(struct allod_percpu_pool *pool)
 	/* Caches of threads that are not here counted; what they had is not known to the pool. */
 	pool->frees = pool->allocs > live ? pool->allocs - live : 0;
 	pool->allocs = pool->frees + live;
-	pool->epoch = percpu_epoch();
+	/* [percpu.10] rel: the maps are as `live` was; pairs with element_end(). */
+	a_store_rel(&pool->epoch, percpu_epoch());
+}
+
+__attribute__((cold, noinline)) void percpu_pool_need(struct allod_percpu_pool *pool)
+{
+	percpu_pool_lock(pool);
+	percpu_pool_unlock(pool);
 }

@@ -139,6 +139,42 @@ TEST(parent_and_child_go_on)
 	all_sound();
 }
 
+/* Its first call of all ends an element's life, before the pool is whole again. */
+static void child_frees_first(struct allod_percpu_pool *pool, void **had, size_t bytes)
+{
+	void *got[ELEMENTS];
+
+	allod_percpu_free(had[3]);
+	CHECK_EQ(allod_percpu_pool_check(pool), NULL);
+	for (unsigned i = 0; i < ELEMENTS; i++) {
+		got[i] = allod_percpu_alloc(pool, bytes, 0);
+		for (unsigned j = 0; j < i; j++)
+			CHECK(got[i] != got[j]);
+		for (unsigned j = 0; j < 8; j++)
+			CHECK(j == 3 || got[i] != had[j]);
+	}
+	CHECK_EQ(allod_percpu_pool_check(pool), NULL);
+}
+
+TEST(a_child_may_free_first)
+{
+	for (size_t bytes = 8; bytes <= 4096; bytes *= 8) {
+		struct allod_percpu_pool *pool = allod_percpu_pool_create("free", NULL);
+		void *had[8];
+		pid_t child;
+
+		for (unsigned i = 0; i < 8; i++)
+			had[i] = allod_percpu_alloc(pool, bytes, 0);
+		child = fork();
+		if (!child) {
+			child_frees_first(pool, had, bytes);
+			_exit(0);
+		}
+		wait_for(child);
+		allod_percpu_pool_destroy(pool);
+	}
+}
+
 __attribute__((unused)) static void *keep_busy(void *arg)
 {
 	while (!a_load_rlx(&is_over))

@@ -162,12 +162,13 @@ struct percpu_avoid {
 
 struct allod_percpu_pool {
 	struct percpu_lock lock;
-	uint32_t epoch;
 	/* What every call reads lies apart from the lock. */
 	_Alignas(64) _Atomic(uint64_t) serial; /* never used twice; 0: no pool */
 	struct allod_percpu_options options;
 	size_t stride;
 	size_t next_unit_bytes;
+	_Atomic(uint32_t)
+		epoch; /* of the process for which the pool is whole; lock guards changes */
 	unsigned cpus;
 	size_t usual_bytes; /* requests of up to so many may be served from a bin */
 	bool is_careful;    /* each element is looked at: nothing is kept at hand */
@@ -242,6 +243,7 @@ void percpu_pool_recover(struct allod_percpu_pool *pool);
 /* After elements came back: memory that is not needed goes back. The caller holds the lock. */
 void percpu_pool_settle(struct allod_percpu_pool *pool);
 /* Blocks of a chunk of which something was given out. */
+void percpu_pool_need(struct allod_percpu_pool *pool);
 uint32_t percpu_chunk_dirty_blocks(const struct percpu_chunk *chunk);
 uint64_t percpu_pool_live(const struct allod_percpu_pool *pool);
 /* Makes a chunk that has room for the request, without locks held. 0 or a negative errno. */
