@@ -127,27 +127,46 @@ uint32_t percpu_block_find(const struct percpu_chunk *chunk, uint32_t block, uin
 
 static bool is_avoided(const struct percpu_avoid *avoid, uint32_t block)
 {
-	for (uint32_t i = 0; i < avoid->count; i++) {
+	for (uint32_t i = 0; avoid->is_apart && i < avoid->count; i++) {
 		if (avoid->block[i] == block)
 			return true;
 	}
 	return false;
 }
 
+/* Whether a run may lie in the block, or begin in it. */
+static bool may_have(const struct percpu_chunk *chunk, uint32_t block, uint32_t bits)
+{
+	const struct percpu_hint *hint = &chunk->block[block];
+
+	return hint->contig >= bits ||
+		(hint->right && block + 1 < chunk->blocks && hint->right + hint[1].left >= bits);
+}
+
 /*
  * Of the blocks that have room, up to the first that is wholly free, the one whose longest run is the
  * shortest. Long runs are kept for what needs them: the holes of a pool whose elements come and go
- * are a third smaller than if the first block that has room were taken.
+ * are a third smaller than if the first block that has room were taken. *ret_first: the first that
+ * may have room; what is looked at behind it is bounded, since a chunk may be large.
  */
 static uint32_t tightest_block(const struct percpu_chunk *chunk, uint32_t from, uint32_t bits,
-	const struct percpu_avoid *avoid)
+	const struct percpu_avoid *avoid, uint32_t *ret_first)
 {
+	enum { LOOKS = UNIT_MOST_BYTES / BLOCK_BYTES };
+	uint32_t stop = chunk->blocks;
 	uint32_t best = NOWHERE;
 	uint32_t least = NOWHERE;
 
-	for (uint32_t i = from; i < chunk->blocks && least > bits && least != BLOCK_BITS; i++) {
+	*ret_first = chunk->blocks;
+	for (uint32_t i = from; i < stop && least > bits && least != BLOCK_BITS; i++) {
 		uint32_t contig = chunk->block[i].contig;
-		if (contig >= bits && contig < least && !is_avoided(avoid, i)) {
+		if (is_avoided(avoid, i))
+			continue;
+		if (*ret_first > i && may_have(chunk, i, bits)) {
+			*ret_first = i;
+			stop = stop - i < LOOKS ? stop : i + LOOKS;
+		}
+		if (contig >= bits && contig < least) {
 			least = contig;
 			best = i;
 		} else if (contig == BLOCK_BITS) {
@@ -169,6 +188,8 @@ static uint32_t find_from(const struct percpu_chunk *chunk, uint32_t from, uint3
 		uint32_t base = i * BLOCK_BITS;
 
 		if (is_avoided(avoid, i)) {
+			if (len && align_up(start, align) + bits <= base)
+				return align_up(start, align);
 			len = 0;
 			continue;
 		}
@@ -192,39 +213,67 @@ static uint32_t find_from(const struct percpu_chunk *chunk, uint32_t from, uint3
 								   : NOWHERE;
 }
 
+/* Where a search may begin: what others take from may have room below what was passed over. */
+static uint32_t find_begin(const struct percpu_chunk *chunk, bool is_like,
+	const struct percpu_avoid *avoid)
+{
+	uint32_t first = chunk->hint.first / BLOCK_BITS;
+	uint32_t from = is_like && chunk->skip_block > first ? chunk->skip_block : first;
+
+	for (uint32_t i = 0; !avoid->is_apart && i < avoid->count; i++) {
+		/* A run may begin in the block before. */
+		uint32_t block = avoid->block[i] ? avoid->block[i] - 1 : 0;
+		from = block < from ? block : from;
+	}
+	return from > first ? from : first;
+}
+
+/* What was passed over: for larger runs only if that is much more than is known for these. */
+static void skip_note(struct percpu_chunk *chunk, uint32_t block, uint32_t bits, uint32_t align)
+{
+	enum { WORTH = 4 };
+	bool is_same = bits == chunk->skip_bits && align == chunk->skip_align;
+	bool is_like = bits >= chunk->skip_bits && align >= chunk->skip_align;
+
+	if (chunk->skip_bits && is_like && !is_same && block <= chunk->skip_block + WORTH)
+		return;
+	chunk->skip_block = block;
+	chunk->skip_bits = bits;
+	chunk->skip_align = align;
+}
+
 /*
  * A place in the chunk for a run, or NOWHERE: in the block that it fits best, or the first if it does
  * not fit in one. `align` in granules. What a search passes
  * over, for want of alignment perhaps, the next one like it need not look at: without that, small
- * elements of large alignment would look at all holes that they leave. Nothing of the blocks in
- * `avoid` is found.
+ * elements of large alignment would look at all holes that they leave. The blocks that threads take
+ * from are looked at all the same, the caller's first: if one of them that is idle held up the
+ * others' searches, these would look at all that was taken since.
  */
 uint32_t percpu_chunk_find(struct percpu_chunk *chunk, uint32_t bits, uint32_t align,
 	const struct percpu_avoid *avoid)
 {
 	bool is_like = bits >= chunk->skip_bits && align >= chunk->skip_align;
-	uint32_t from = chunk->hint.first / BLOCK_BITS;
-	uint32_t at;
+	uint32_t from = find_begin(chunk, is_like, avoid);
+	uint32_t at = NOWHERE;
+	uint32_t first;
 
 	if (chunk->hint.contig < bits)
 		return NOWHERE;
-	if (is_like && chunk->skip_block > from)
-		from = chunk->skip_block;
-	if (bits <= BLOCK_BITS) {
-		uint32_t block = tightest_block(chunk, from, bits, avoid);
-		at = block == NOWHERE ? NOWHERE : percpu_block_find(chunk, block, bits, align);
-		if (at != NOWHERE)
-			return at;
+	if (bits > BLOCK_BITS)
+		return find_from(chunk, from, bits, align, avoid);
+	if (avoid->own < from)
+		at = percpu_block_find(chunk, avoid->own, bits, align);
+	if (at != NOWHERE)
+		return at;
+	uint32_t block = tightest_block(chunk, from, bits, avoid, &first);
+	if (block != NOWHERE)
+		at = percpu_block_find(chunk, block, bits, align);
+	if (at == NOWHERE) {
+		at = find_from(chunk, from, bits, align, avoid);
+		first = at == NOWHERE ? chunk->blocks : at / BLOCK_BITS;
 	}
-	at = find_from(chunk, from, bits, align, avoid);
-	if (bits <= BLOCK_BITS && !avoid->count) {
-		uint32_t block = at == NOWHERE ? chunk->blocks : at / BLOCK_BITS;
-		if (!is_like || block > chunk->skip_block || (bits == chunk->skip_bits)) {
-			chunk->skip_block = block;
-			chunk->skip_bits = bits;
-			chunk->skip_align = align;
-		}
-	}
+	skip_note(chunk, first, bits, align);
 	return at;
 }
 

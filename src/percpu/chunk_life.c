@@ -286,6 +286,7 @@ void percpu_chunk_drop(struct percpu_chunk *chunk)
 	pool->idle_blocks -= chunk->idle_blocks;
 	pool->dirty_blocks -= percpu_chunk_dirty_blocks(chunk);
 	percpu_content_forget(chunk);
+	percpu_takers_forget(pool, chunk);
 	addresses_drop(chunk);
 	percpu_meta_free(chunk->known, percpu_content_known_bytes(chunk));
 	percpu_meta_free(chunk, chunk->meta_bytes);

@@ -345,7 +345,7 @@ static uint32_t run_end(const struct percpu_chunk *chunk, uint32_t end)
 }
 
 /* What a search passed over may have room again: a run that begins in the block before, or here. */
-static void skip_forget(struct percpu_chunk *chunk, uint32_t index)
+void percpu_hints_look_again(struct percpu_chunk *chunk, uint32_t index)
 {
 	uint32_t from = index ? index - 1 : 0;
 
@@ -371,7 +371,7 @@ void percpu_hints_give(struct percpu_chunk *chunk, uint32_t start, uint32_t end,
 	uint32_t run_start = start;
 	uint32_t run_stop = end;
 
-	skip_forget(chunk, start / BLOCK_BITS);
+	percpu_hints_look_again(chunk, start / BLOCK_BITS);
 	first_lower(chunk, start);
 	for (uint32_t at = start; at < end;) {
 		uint32_t index = at / BLOCK_BITS;
@@ -399,7 +399,7 @@ void percpu_hints_give_block(struct percpu_chunk *chunk, uint32_t index, struct 
 	block_refresh(chunk, index, BLOCK_BITS);
 	if (hint->left == BLOCK_BITS && hint->fresh)
 		chunk->idle_blocks++, chunk->pool->idle_blocks++;
-	skip_forget(chunk, index);
+	percpu_hints_look_again(chunk, index);
 	first_lower(chunk, base + hint->first);
 	run_longer(longest, base + hint->contig_start, base + hint->contig_start + hint->contig);
 }

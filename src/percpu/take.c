@@ -118,23 +118,26 @@ static uint32_t carved(struct percpu_chunk *chunk, uint32_t at, uint32_t bits, u
 	return clean;
 }
 
-/* The blocks of the chunk that others took from last. */
+/* The blocks of the chunk that this thread and others took from last. */
 static struct percpu_avoid avoid_of(const struct allod_percpu_pool *pool,
-	const struct percpu_chunk *chunk)
+	const struct percpu_chunk *chunk, bool is_apart)
 {
-	struct percpu_avoid avoid = { .count = 0 };
+	struct percpu_avoid avoid = { .own = NOWHERE, .is_apart = is_apart };
 
 	for (uint32_t i = 0; i < pool->taker_count; i++) {
 		const struct percpu_taker *taker = &pool->takers[i];
-		if (taker->chunk == chunk && taker->who != percpu_cache_self)
+		if (taker->chunk != chunk)
+			continue;
+		if (taker->who == percpu_cache_self)
+			avoid.own = taker->block;
+		else
 			avoid.block[avoid.count++] = taker->block;
 	}
 	return avoid;
 }
 
 /* Notes that this thread took from the block; of too many threads some are forgotten. */
-static void taker_note(struct allod_percpu_pool *pool, const struct percpu_chunk *chunk,
-	uint32_t block)
+static void taker_note(struct allod_percpu_pool *pool, struct percpu_chunk *chunk, uint32_t block)
 {
 	uint32_t i = 0;
 
@@ -143,8 +146,21 @@ static void taker_note(struct allod_percpu_pool *pool, const struct percpu_chunk
 	if (i == TAKERS_MAX)
 		i = pool->taker_next++ % TAKERS_MAX;
 	else if (i == pool->taker_count)
-		pool->taker_count++;
-	pool->takers[i] = (struct percpu_taker){ percpu_cache_self, chunk, block };
+		pool->takers[pool->taker_count++].chunk = NULL;
+
+	struct percpu_taker *taker = &pool->takers[i];
+	/* What was left there is anybody's, and was not looked at by the others' searches. */
+	if (taker->chunk && (taker->chunk != chunk || taker->block != block))
+		percpu_hints_look_again(taker->chunk, taker->block);
+	*taker = (struct percpu_taker){ percpu_cache_self, chunk, block };
+}
+
+void percpu_takers_forget(struct allod_percpu_pool *pool, const struct percpu_chunk *chunk)
+{
+	for (uint32_t i = 0; i < pool->taker_count; i++) {
+		if (pool->takers[i].chunk == chunk)
+			pool->takers[i].chunk = NULL;
+	}
 }
 
 struct wish {
@@ -158,7 +174,7 @@ static uint32_t take_in(struct percpu_chunk *chunk, const struct wish *wish, uin
 	uint32_t *ret_clean)
 {
 	uint32_t step = (wish->bits + wish->align - 1) & ~(wish->align - 1);
-	struct percpu_avoid avoid = { .count = 0 };
+	struct percpu_avoid avoid = avoid_of(chunk->pool, chunk, wish->is_apart);
 	uint32_t want = wish->want;
 	uint32_t count;
 	uint32_t at;
@@ -166,13 +182,11 @@ static uint32_t take_in(struct percpu_chunk *chunk, const struct wish *wish, uin
 	if (wish->align > SLOT_BYTES >> GRANULE_SHIFT &&
 		(chunk->base >> GRANULE_SHIFT) % wish->align)
 		return 0;
-	if (wish->is_apart)
-		avoid = avoid_of(chunk->pool, chunk);
 	at = percpu_chunk_find(chunk, wish->bits, wish->align, &avoid);
 	if (at == NOWHERE)
 		return 0;
 	/* The next block may be another's. */
-	if (avoid.count && want > (BLOCK_BITS - at % BLOCK_BITS) / step)
+	if (wish->is_apart && avoid.count && want > (BLOCK_BITS - at % BLOCK_BITS) / step)
 		want = (BLOCK_BITS - at % BLOCK_BITS) / step;
 	count = carve(chunk, at, wish->bits, wish->align, want ? want : 1);
 	*ret_clean = carved(chunk, at, wish->bits, step, count, ret);

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
+#include <time.h>
 
 #include "harness.h"
 #include "percpu/percpu.h"
@@ -154,5 +155,99 @@ TEST(and_from_each_others_when_there_is_nothing_else)
 	for (unsigned i = 0; i < TAKEN * TAKERS; i++)
 		got += taken[i % TAKERS][i / TAKERS] != 0;
 	CHECK(got > 250);
+	allod_percpu_pool_destroy(pool);
+}
+
+/* A thread that took one element and then does nothing does not hold up the others' searches. */
+
+static _Atomic(bool) may_end;
+
+static void *take_one(void *arg)
+{
+	CHECK(allod_percpu_alloc(pool, 64, 0));
+	a_store_rel(&turn, 1);
+	while (!a_load_rlx(&may_end))
+		sched_yield();
+	return arg;
+}
+
+static void *take_all(void *arg)
+{
+	enum { COUNT = 600000 };
+	struct timespec from;
+	struct timespec to;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
+	for (unsigned i = 0; i < COUNT; i++)
+		CHECK(allod_percpu_alloc(pool, 64, 0));
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
+	*(int64_t *)arg = (to.tv_sec - from.tv_sec) * 1000000000ll + to.tv_nsec - from.tv_nsec;
+	return NULL;
+}
+
+static int64_t time_to_take(bool is_alone)
+{
+	struct allod_percpu_options options = ALLOD_PERCPU_OPTIONS_DEFAULT;
+	pthread_t idle;
+	pthread_t busy;
+	int64_t ns = 0;
+
+	options.unit_bytes = (size_t)64 << 20; /* room for a million */
+	pool = allod_percpu_pool_create("idle", &options);
+	a_store_rlx(&turn, 0);
+	a_store_rlx(&may_end, is_alone);
+	CHECK_EQ(pthread_create(&idle, NULL, take_one, NULL), 0);
+	if (is_alone)
+		pthread_join(idle, NULL);
+	while (!a_load_acq(&turn))
+		sched_yield();
+	CHECK_EQ(pthread_create(&busy, NULL, take_all, &ns), 0);
+	pthread_join(busy, NULL);
+	a_store_rlx(&may_end, true);
+	if (!is_alone)
+		pthread_join(idle, NULL);
+	allod_percpu_pool_destroy(pool);
+	return ns;
+}
+
+TEST(an_idle_thread_does_not_hold_up_searches)
+{
+	int64_t alone = time_to_take(true);
+	int64_t beside = time_to_take(false);
+
+	test_note("%lld us alone, %lld us beside an idle thread", (long long)alone / 1000,
+		(long long)beside / 1000);
+	CHECK(beside < 5 * alone);
+}
+
+/* What a thread's bins count of a pool that is gone is not the next pool's in its place. */
+static void *use_and_wait(void *arg)
+{
+	for (unsigned i = 0; i < 1000; i++)
+		allod_percpu_free(allod_percpu_alloc(pool, 64, 0));
+	a_store_rel(&turn, 1);
+	while (!a_load_rlx(&may_end))
+		sched_yield();
+	return arg;
+}
+
+TEST(a_new_pool_counts_its_own)
+{
+	struct allod_percpu_stats stats = { .size = sizeof(stats) };
+	struct allod_percpu_pool *old;
+	pthread_t thread;
+
+	pool = old = allod_percpu_pool_create("old", NULL);
+	CHECK_EQ(pthread_create(&thread, NULL, use_and_wait, NULL), 0);
+	while (!a_load_acq(&turn))
+		sched_yield();
+	allod_percpu_pool_destroy(pool);
+	pool = allod_percpu_pool_create("new", NULL);
+	CHECK_EQ(pool, old);
+	CHECK_EQ(allod_percpu_pool_stats(pool, &stats), 0);
+	CHECK_EQ(stats.allocs, 0);
+	CHECK_EQ(stats.frees, 0);
+	a_store_rlx(&may_end, true);
+	pthread_join(thread, NULL);
 	allod_percpu_pool_destroy(pool);
 }

@@ -94,7 +94,8 @@ struct percpu_chunk {
 	uint32_t list;        /* index of the pool's list that it is on */
 	uint32_t idle_blocks; /* blocks that are free, and may have memory */
 	uint32_t known_rows;  /* processors that `known` has room for */
-	uint32_t skip_block;  /* no block below has room for runs of skip_bits at skip_align */
+	uint32_t
+		skip_block; /* none below but takers' has room for runs of skip_bits at skip_align */
 	uint32_t skip_bits;
 	uint32_t skip_align;
 	uint64_t *alloc; /* a bit for each granule that is not free */
@@ -149,26 +150,27 @@ struct percpu_class {
 enum { TAKERS_MAX = 8 };
 
 struct percpu_taker {
-	const void *who; /* a thread's cache */
-	const struct percpu_chunk *chunk;
+	const void *who;            /* a thread's cache */
+	struct percpu_chunk *chunk; /* NULL: it is gone */
 	uint32_t block;
 };
 
-/* Blocks of a chunk that others take from. */
+/* Blocks of a chunk that threads take from. */
 struct percpu_avoid {
+	uint32_t own;  /* the caller's, or NOWHERE */
+	bool is_apart; /* nothing is to be found in the others' */
 	uint32_t count;
-	uint32_t block[TAKERS_MAX];
+	uint32_t block[TAKERS_MAX]; /* the others' */
 };
 
 struct allod_percpu_pool {
 	struct percpu_lock lock;
 	/* What every call reads lies apart from the lock. */
 	_Alignas(64) _Atomic(uint64_t) serial; /* never used twice; 0: no pool */
+	_Atomic(uint32_t) epoch;               /* of the process for which the pool is whole */
 	struct allod_percpu_options options;
 	size_t stride;
 	size_t next_unit_bytes;
-	_Atomic(uint32_t)
-		epoch; /* of the process for which the pool is whole; lock guards changes */
 	unsigned cpus;
 	size_t usual_bytes; /* requests of up to so many may be served from a bin */
 	bool is_careful;    /* each element is looked at: nothing is kept at hand */
@@ -238,12 +240,12 @@ static inline bool pool_has(const struct allod_percpu_pool *pool, unsigned flag)
 void percpu_pool_lock(struct allod_percpu_pool *pool);
 void percpu_pool_unlock(struct allod_percpu_pool *pool);
 
-/* A pool that is seen for the first time in this process is made whole. */
+/* A pool that is seen for the first time in this process is made whole; under its lock, or by it. */
 void percpu_pool_recover(struct allod_percpu_pool *pool);
+void percpu_pool_need(struct allod_percpu_pool *pool);
 /* After elements came back: memory that is not needed goes back. The caller holds the lock. */
 void percpu_pool_settle(struct allod_percpu_pool *pool);
 /* Blocks of a chunk of which something was given out. */
-void percpu_pool_need(struct allod_percpu_pool *pool);
 uint32_t percpu_chunk_dirty_blocks(const struct percpu_chunk *chunk);
 uint64_t percpu_pool_live(const struct allod_percpu_pool *pool);
 /* Makes a chunk that has room for the request, without locks held. 0 or a negative errno. */
@@ -292,6 +294,8 @@ bool percpu_chunk_is_empty(const struct percpu_chunk *chunk);
 /* A processor that becomes active, or a chunk that is new: guard and callback. */
 int percpu_chunk_activate(struct percpu_chunk *chunk, unsigned cpu);
 /* The list for runs of so many bits; chunks that surely have room are in it or behind. */
+/* A chunk that goes is nobody's place any more. */
+void percpu_takers_forget(struct allod_percpu_pool *pool, const struct percpu_chunk *chunk);
 unsigned percpu_chunk_list_of(uint32_t bits);
 void percpu_chunk_list(struct percpu_chunk *chunk);
 void percpu_chunk_unlist(struct percpu_chunk *chunk);
@@ -321,6 +325,8 @@ void percpu_hints_give(struct percpu_chunk *chunk, uint32_t start, uint32_t end,
 void percpu_hints_give_block(struct percpu_chunk *chunk, uint32_t index,
 	struct percpu_run *longest);
 void percpu_hints_gave(struct percpu_chunk *chunk, const struct percpu_run *longest);
+/* A block may have room again that searches passed over. */
+void percpu_hints_look_again(struct percpu_chunk *chunk, uint32_t block);
 void percpu_hints_rebuild(struct percpu_chunk *chunk);
 /* NULL, or what is wrong with the hints or maps of a chunk. */
 const char *percpu_hints_check(const struct percpu_chunk *chunk);
