@@ -25,14 +25,21 @@ struct layout {
 	size_t bytes;
 };
 
+/*
+ * The words of an element in each of the maps lie at one distance. If that is a multiple of a page,
+ * the processor takes stores to one for stores to another (a tenth of the time of a free).
+ */
+enum { SKEW_BYTES = 11 * 64, SKEW_FROM = 8192 };
+
 static struct layout layout_of(uint32_t blocks, bool is_file)
 {
 	size_t map = (size_t)blocks * BLOCK_WORDS * sizeof(uint64_t);
+	size_t skew = map >= SKEW_FROM ? SKEW_BYTES : 0;
 	struct layout l = { .block = round_up(sizeof(struct percpu_chunk), 64) };
 
 	l.live = l.block + round_up(blocks * sizeof(struct percpu_hint), 64);
-	l.end = l.live + map;
-	l.alloc = l.end + map;
+	l.end = l.live + map + skew;
+	l.alloc = l.end + map + skew;
 	l.over = l.alloc + map;
 	l.tag = l.over + (is_file ? map : 0);
 	l.bytes = l.tag + (is_file ? round_up(blocks * sizeof(uint16_t), 64) : 0);
