@@ -65,9 +65,9 @@ int main(int argc, char **argv)
 		fail("no memory");
 	pages_touch(block, 0, large);
 	touched = cpu_ns();
-	report_size("", large, "call", (double)(called - start), "ns");
-	report_size("", large, "cycle", (double)(touched - start), "ns");
-	report_size("", large, "growth",
+	report_size(gone ? "gone-" : "warm-", large, "call", (double)(called - start), "ns");
+	report_size(gone ? "gone-" : "warm-", large, "cycle", (double)(touched - start), "ns");
+	report_size(gone ? "gone-" : "warm-", large, "growth",
 		((double)resident_bytes() - (double)before) / (double)large, "ratio");
 	check();
 	return 0;

@@ -138,6 +138,53 @@ TEST(populates_in_one_call)
 	CHECK_EQ(mock_count(OS_CALL_POPULATE), before + 1);
 }
 
+/* Every other block of 2 MiB is free: a larger one gets their pages, and is a block like any other. */
+TEST(scattered_memory_becomes_one_block)
+{
+	struct page_stats before;
+	struct page_stats after;
+	char *blocks[24];
+	void *grown;
+	char *p;
+
+	mock_reset();
+	mock_facts()->overcommit_mode = 0;
+	mock_facts()->address_limit_bytes = OS_UNLIMITED;
+	mock_facts()->data_limit_bytes = OS_UNLIMITED;
+	options.background = OPTION_BACKGROUND_OFF;
+	for (int i = 0; i < 24; i++)
+		memset(blocks[i] = take(2 * MIB, 0), i, 2 * MIB);
+	for (int i = 1; i < 24; i += 2)
+		block_free(blocks[i]);
+	page_stats(&before);
+	p = take(16 * MIB, 0);
+	page_stats(&after);
+	if (!after.composed_runs && mock_count(OS_CALL_MOVE))
+		SKIP("mremap without MREMAP_DONTUNMAP (Linux 5.7)");
+	CHECK_EQ(after.composed_runs, 1);
+	CHECK(after.composed_bytes >= 14 * MIB);
+	CHECK(before.dirty_bytes - after.dirty_bytes >= after.composed_bytes);
+	memset(p, 77, 16 * MIB);
+	/* What lies in several mappings does not go to a slot by one move: it is copied. */
+	CHECK_EQ(block_resize(p, 40 * MIB, 0, &grown), 0);
+	p = grown;
+	for (size_t i = 0; i < 16 * MIB; i += 512)
+		CHECK_EQ(p[i], 77);
+	for (int i = 0; i < 24; i += 2)
+		for (size_t at = 0; at < 2 * MIB; at += 512)
+			CHECK_EQ(blocks[i][at], i);
+	block_free(p);
+	p = take(16 * MIB, ALLOD_PAGE_ZEROED);
+	CHECK(is_zero(p, 16 * MIB));
+	block_free(p);
+	/* Not where nothing is to be committed, and not where the system may not be called. */
+	page_stats(&before);
+	(void)take(20 * MIB, ALLOD_PAGE_NO_COMMIT);
+	page_stats(&after);
+	CHECK_EQ(after.composed_runs, before.composed_runs);
+	CHECK(page_check());
+}
+
 TEST(constant_time)
 {
 	const struct block_want want = { .flags = ALLOD_PAGE_CONSTANT_TIME };
