@@ -321,8 +321,8 @@ TEST(statistics)
 	void *slot;
 	void *loose;
 
-	/* There are slots only where overcommit is not strict. */
-	mock_facts()->overcommit_mode = 0;
+	if (os_facts()->overcommit_mode == 2)
+		SKIP("strict overcommit: there are no slots to count");
 	for (size_t i = 0; i < 3; i++)
 		piece[i] = take((i + 1) * 4096, 0);
 	run = take(3 * MIB, 0);
