@@ -172,13 +172,15 @@ TEST_TIMEOUT(outgrow_many_small_ones, 60)
 	slot_stamp(p + 2 * GIB - MIB, 41 * MIB, 5);
 	ref = slot_ref_of(p);
 	CHECK_EQ(ref.count, 66);
-	/* What has come to the first large slot comes back. */
-	mock_fail(OS_CALL_MOVE, 2, ENOMEM);
-	CHECK_EQ(slot_outgrow(&ref, 3 * GIB, 8 * GIB, 0, &moved), -ENOTSUP);
-	slot_check_stamp(p, 40 * MIB, 3);
-	slot_check_stamp(p + GIB - MIB, 2 * MIB, 4);
-	slot_check_stamp(p + 2 * GIB - MIB, 41 * MIB, 5);
-	a_store_rlx(&ref.zone->refusals, 0);
+	/* What has come to the first large slot comes back. A gigabyte has as much shadow, or more. */
+	if (!TEST_SANITIZED) {
+		mock_fail(OS_CALL_MOVE, 2, ENOMEM);
+		CHECK_EQ(slot_outgrow(&ref, 3 * GIB, 8 * GIB, 0, &moved), -ENOTSUP);
+		slot_check_stamp(p, 40 * MIB, 3);
+		slot_check_stamp(p + GIB - MIB, 2 * MIB, 4);
+		slot_check_stamp(p + 2 * GIB - MIB, 41 * MIB, 5);
+		a_store_rlx(&ref.zone->refusals, 0);
+	}
 	mock_reset();
 	CHECK_EQ(slot_outgrow(&ref, 3 * GIB, 8 * GIB, 0, &moved), 0);
 	p = moved;
