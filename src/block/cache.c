@@ -3,7 +3,7 @@
  * Blocks freed lately, one class a size, for each processor. The number of the processor is a hint
  * that keeps processors out of each other's lines: any thread may use any way.
  *
- * Operations        cache_take, cache_put, cache_flush
+ * Operations        cache_take, cache_room, cache_put, cache_flush
  * Synchronization   any of them beside any other. A way holds the address of a block that belongs to
  *                   nobody else, or 0; who exchanges it for 0 has the block
  * Linearization     the exchange and the compare-and-swap of a way
@@ -36,23 +36,14 @@ static _Atomic(uint64_t) cpus_used;
  */
 static const uint8_t ways[CACHE_CLASSES] = { 4, 4, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 };
 
-static struct line *line_of(unsigned class)
+static unsigned cpu_now(void)
 {
-	return &cache[os_cpu() & (CACHE_CPUS - 1)][class];
-}
-
-/* Notes that this processor's part may hold something; it hardly ever changes. */
-static void note_used(void)
-{
-	const uint64_t bit = (uint64_t)1 << (os_cpu() & (CACHE_CPUS - 1));
-
-	if (!(a_load_rlx(&cpus_used) & bit))
-		(void)a_or_rlx(&cpus_used, bit);
+	return os_cpu() & (CACHE_CPUS - 1);
 }
 
 char *cache_take(unsigned class)
 {
-	struct line *line = line_of(class);
+	struct line *line = &cache[cpu_now()][class];
 
 	for (unsigned i = 0; i < ways[class]; i++) {
 		uintptr_t entry = a_load_rlx(&line->way[i]);
@@ -66,30 +57,28 @@ char *cache_take(unsigned class)
 	return NULL;
 }
 
-bool cache_has_room(unsigned class)
+_Atomic(uintptr_t) *cache_room(unsigned class)
 {
-	struct line *line = line_of(class);
+	const unsigned cpu = cpu_now();
+	struct line *line = &cache[cpu][class];
 
-	for (unsigned i = 0; i < ways[class]; i++)
-		if (!a_load_rlx(&line->way[i]))
-			return true;
-	return false;
-}
-
-bool cache_put(unsigned class, char *base)
-{
-	struct line *line = line_of(class);
-
-	note_used();
 	for (unsigned i = 0; i < ways[class]; i++) {
-		uintptr_t none = 0;
 		if (a_load_rlx(&line->way[i]))
 			continue;
-		/* [block.4] rel: what was done to the block is before; pairs with cache_take(). */
-		if (a_cas_strong_rel(&line->way[i], &none, (uintptr_t)base))
-			return true;
+		/* That this processor's part may hold something hardly ever is new. */
+		if (!(a_load_rlx(&cpus_used) >> cpu & 1))
+			(void)a_or_rlx(&cpus_used, (uint64_t)1 << cpu);
+		return &line->way[i];
 	}
-	return false;
+	return NULL;
+}
+
+bool cache_put(_Atomic(uintptr_t) *room, char *base)
+{
+	uintptr_t none = 0;
+
+	/* [block.4] rel: what was done to the block is before; pairs with cache_take(). */
+	return a_cas_strong_rel(room, &none, (uintptr_t)base);
 }
 
 static size_t class_bytes(unsigned class)

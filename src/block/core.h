@@ -269,10 +269,10 @@ static inline unsigned cache_class_of_granules(size_t granules)
 
 /* A block of that class, or NULL. */
 char *cache_take(unsigned class);
-/* Whether there is room for one more; a hint. */
-bool cache_has_room(unsigned class);
-/* Takes a block over whose word says that it waits; false: no room. */
-bool cache_put(unsigned class, char *base);
+/* Room for one more, or NULL; it is not the caller's. */
+_Atomic(uintptr_t) *cache_room(unsigned class);
+/* Takes a block over whose word says that it waits; false: another one came to be there. */
+bool cache_put(_Atomic(uintptr_t) *room, char *base);
 /*
  * Puts back what waits in caches, all of it or what was there at the last call too; bytes.
  */

@@ -420,16 +420,16 @@ void piece_drop(char *base)
 bool piece_free(struct unit *unit, uint64_t word, char *p)
 {
 	unsigned page = page_of(p);
-	unsigned class;
+	_Atomic(uintptr_t) *room;
 
 	if ((word & bits_live(page)) != bits_live(page))
 		return false;
-	class = cache_class_of_pages(length_at(word, page));
-	if (!cache_has_room(class))
+	room = cache_room(cache_class_of_pages(length_at(word, page)));
+	if (!room)
 		return make_free(unit, word, 1u << page, bits_live(page));
 	if (!turn(unit, word, page, bits_live(page), bits_idle(page)))
 		return false;
-	if (!cache_put(class, p))
+	if (!cache_put(room, p))
 		piece_drop(p);
 	return true;
 }

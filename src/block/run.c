@@ -101,14 +101,16 @@ void run_free_empty(struct unit *unit)
 bool run_free(struct unit *unit, uint64_t word, char *p)
 {
 	const size_t room = a_load_rlx(&unit->room);
-	const bool waits = room <= CACHE_RUN_MOST && cache_has_room(cache_class_of_granules(room));
+	_Atomic(uintptr_t) *way = NULL;
 
+	if (room <= CACHE_RUN_MOST)
+		way = cache_room(cache_class_of_granules(room));
 	if ((uintptr_t)p & (PAGE_GRANULE_BYTES - 1) ||
-		!a_cas_strong_rlx(&unit->word, &word, unit_word(waits ? UNIT_IDLE : UNIT_FREED)))
+		!a_cas_strong_rlx(&unit->word, &word, unit_word(way ? UNIT_IDLE : UNIT_FREED)))
 		return false;
-	if (!waits)
+	if (!way)
 		page_free(p, room);
-	else if (!cache_put(cache_class_of_granules(room), p))
+	else if (!cache_put(way, p))
 		run_drop(p, room);
 	if (page_wants_ticks())
 		page_tick();

@@ -64,9 +64,12 @@ void run_drop(char *base, size_t granules)
 
 static void put(size_t i)
 {
+	_Atomic(uintptr_t) *room;
+
 	a_data_write(&contents[i], i);
 	a_store_rlx(&held[i], 0);
-	if (!cache_put(CLASS, address(i)))
+	room = cache_room(CLASS);
+	if (!room || !cache_put(room, address(i)))
 		own(address(i));
 }
 
