@@ -99,9 +99,30 @@ static int area_advise(void *base, size_t bytes, int advice)
 	return (int)os_syscall3(SYS_madvise, (long)base, (long)bytes, advice);
 }
 
+/*
+ * Emulators of user mode take this advice for nothing, and say that it was taken. So it is tried out
+ * at first; there, the range is made zero by hand.
+ */
 int os_file_discard(void *base, size_t bytes)
 {
-	return area_advise(base, bytes, MADV_REMOVE);
+	enum { UNKNOWN, TAKEN, IGNORED };
+	static _Atomic(uint32_t) advice;
+	uint32_t known = a_load_rlx(&advice);
+	volatile char *first = base;
+	int ret;
+
+	if (known == UNKNOWN)
+		*first = 1;
+	ret = area_advise(base, bytes, MADV_REMOVE);
+	if (ret)
+		return ret;
+	if (known == UNKNOWN) {
+		known = *first ? IGNORED : TAKEN;
+		a_store_rlx(&advice, known);
+	}
+	if (known == IGNORED)
+		memset(base, 0, bytes);
+	return 0;
 }
 
 int os_linux_hide_from_fork(void *base, size_t bytes)
