@@ -162,7 +162,8 @@ static COLD void *alloc_direct(const struct request *rq)
  */
 static int bin_fill(struct percpu_bin *bin, const struct request *rq)
 {
-	uint32_t enough = BIN_ZEROED - BIN_BATCH;
+	uint32_t most = bin_limit_zeroed(bin->key);
+	uint32_t enough = most - most / 8;
 	uint32_t want = bin->batch;
 	uint32_t clean = 0;
 	uint32_t count = 0;
@@ -171,14 +172,14 @@ static int bin_fill(struct percpu_bin *bin, const struct request *rq)
 	if (bin->count && !rq->is_zero)
 		return 0;
 	if (bin->count)
-		bin->limit = BIN_ZEROED;
+		bin->limit = most;
 	if (bin->count < enough)
 		count = take_locked(rq, want, bin->element + bin->count, &clean, &error);
 	if (!count && !bin->count)
 		return error;
 	if (bin->batch < BIN_BATCH && (bin->batch < bin->limit / 2 || !a_load_rlx(&bin->frees)))
 		bin->batch *= 2;
-	if (bin->limit != BIN_ZEROED)
+	if (bin->limit != most)
 		bin->limit = bin_limit(bin->key);
 	/* What is clean goes to the front. */
 	for (uint32_t i = 0; i < clean; i++) {

@@ -251,3 +251,41 @@ TEST(a_new_pool_counts_its_own)
 	pthread_join(thread, NULL);
 	allod_percpu_pool_destroy(pool);
 }
+
+/* An idle thread keeps little, also of large elements that were zeroed. */
+static void *zero_and_wait(void *arg)
+{
+	enum { COUNT = 600 };
+	void *had[COUNT];
+
+	for (unsigned round = 0; round < 3; round++) {
+		for (unsigned i = 0; i < COUNT; i++) {
+			had[i] = allod_percpu_zalloc(pool, 1024, 0);
+			memset(allod_percpu_ptr(had[i], 0), 1, 1024);
+		}
+		for (unsigned i = 0; i < COUNT; i++)
+			allod_percpu_free(had[i]);
+	}
+	a_store_rel(&turn, 1);
+	while (!a_load_rlx(&may_end))
+		sched_yield();
+	return arg;
+}
+
+TEST(an_idle_thread_keeps_little)
+{
+	struct allod_percpu_stats stats = { .size = sizeof(stats) };
+	pthread_t thread;
+
+	pool = allod_percpu_pool_create("idle", NULL);
+	CHECK_EQ(pthread_create(&thread, NULL, zero_and_wait, NULL), 0);
+	while (!a_load_acq(&turn))
+		sched_yield();
+	allod_percpu_pool_trim(pool);
+	CHECK_EQ(allod_percpu_pool_stats(pool, &stats), 0);
+	test_note("an idle thread keeps %llu KiB", (unsigned long long)stats.touched_bytes >> 10);
+	CHECK(stats.touched_bytes <= 96 << 10);
+	a_store_rlx(&may_end, true);
+	pthread_join(thread, NULL);
+	allod_percpu_pool_destroy(pool);
+}

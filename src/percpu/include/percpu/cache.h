@@ -21,6 +21,7 @@ enum {
 	BIN_BATCH = 32,
 	/* What a bin keeps at most, and how many elements at least. */
 	BIN_BYTES = 4096,
+	BIN_ZEROED_BYTES = 16384,
 	BIN_LEAST = 8,
 	/* Larger elements are not kept at hand. */
 	BIN_GRANULES = 256,
@@ -34,7 +35,7 @@ struct percpu_bin {
 	uint32_t clean;
 	uint32_t batch; /* of the next refill */
 	uint32_t misses;
-	uint32_t limit; /* bin_limit(), BIN_ZEROED, or what a row of frees made of it */
+	uint32_t limit; /* bin_limit(), bin_limit_zeroed(), or what a row of frees made of it */
 	struct allod_percpu_pool *pool;
 	_Atomic(uint64_t) allocs; /* written by the owner alone */
 	_Atomic(uint64_t) frees;
@@ -83,6 +84,14 @@ static inline uint32_t bin_limit(uint64_t key)
 	uint32_t bits = bin_bits(key);
 	uint32_t fit = bits ? BIN_BYTES / (bits << GRANULE_SHIFT) : BIN_ELEMENTS;
 	return fit > BIN_ELEMENTS ? BIN_ELEMENTS : fit < BIN_LEAST ? BIN_LEAST : fit;
+}
+
+/* The same of a bin that zeroed elements are taken from. */
+static inline uint32_t bin_limit_zeroed(uint64_t key)
+{
+	uint32_t bits = bin_bits(key);
+	uint32_t fit = bits ? BIN_ZEROED_BYTES / (bits << GRANULE_SHIFT) : BIN_ZEROED;
+	return fit > BIN_ZEROED ? BIN_ZEROED : fit < BIN_BATCH ? BIN_BATCH : fit;
 }
 
 void percpu_cache_start(void);
