@@ -622,8 +622,8 @@ bool percpu_content_is_poison(struct percpu_chunk *chunk, uint32_t start, uint32
 	struct view v = { .may_swap = -1 };
 	uint32_t row;
 
-	/* What the parent filled the page with is not here to compare. */
-	if (percpu_content_is_frozen(chunk) && chunk->tag[start / BLOCK_BITS])
+	/* What the parent filled the page with, or fills it with now, is not here to compare. */
+	if (percpu_content_is_frozen(chunk))
 		return true;
 	while (percpu_cpu_walk_next(&walk, chunk->pool, &v.cpu, &row)) {
 		view_turn(&v, chunk, row);

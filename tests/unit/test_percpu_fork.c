@@ -175,6 +175,54 @@ TEST(a_child_may_free_first)
 	}
 }
 
+/* Contents that the parent gives out later show on pages that the child stored to first. */
+static void poisoned_in_child(struct allod_percpu_pool *pool, unsigned char *content)
+{
+	void *had[70];
+
+	memset(content, 3, 64);
+	for (unsigned i = 0; i < 70; i++) {
+		had[i] = allod_percpu_alloc_init(pool, 64, 0, content, 64);
+		memset(allod_percpu_ptr(had[i], 0), 9, 64);
+	}
+	for (unsigned i = 0; i < 70; i++)
+		allod_percpu_free(had[i]);
+	for (unsigned i = 0; i < 100; i++)
+		allod_percpu_free(allod_percpu_alloc_init(pool, 64, 0, content, 64));
+}
+
+TEST(a_child_does_not_take_its_parents_contents_for_damage)
+{
+	struct allod_percpu_options options = ALLOD_PERCPU_OPTIONS_DEFAULT;
+	struct allod_percpu_pool *pool;
+	unsigned char content[64];
+	void *first;
+	int go[2];
+	pid_t child;
+
+	options.flags = ALLOD_PERCPU_ROBUST | ALLOD_PERCPU_POISON;
+	options.content = ALLOD_PERCPU_CONTENT_INIT;
+	options.poison = 0x5555555555555555;
+	pool = allod_percpu_pool_create("poison", &options);
+	memset(content, 1, sizeof(content));
+	first = allod_percpu_alloc_init(pool, 64, 0, content, 64);
+	CHECK_EQ(allod_percpu_mark_active(0), 0);
+	CHECK_EQ(pipe(go), 0);
+	child = fork();
+	if (!child) {
+		CHECK_EQ(read(go[0], content, 1), 1);
+		poisoned_in_child(pool, content);
+		allod_percpu_free(first);
+		CHECK_EQ(allod_percpu_pool_destroy(pool), 0);
+		_exit(0);
+	}
+	memset(content, 2, sizeof(content));
+	for (unsigned i = 0; i < 180; i++)
+		CHECK(allod_percpu_alloc_init(pool, 64, 0, content, 64));
+	CHECK_EQ(write(go[1], "x", 1), 1);
+	wait_for(child);
+}
+
 __attribute__((unused)) static void *keep_busy(void *arg)
 {
 	while (!a_load_rlx(&is_over))
