@@ -162,7 +162,7 @@ static COLD void *alloc_direct(const struct request *rq)
  */
 static int bin_fill(struct percpu_bin *bin, const struct request *rq)
 {
-	uint32_t most = bin_limit_zeroed(bin->key);
+	uint32_t most = bin_limit_zeroed(a_load_rlx(&bin->key));
 	uint32_t enough = most - most / 8;
 	uint32_t want = bin->batch;
 	uint32_t clean = 0;
@@ -180,7 +180,7 @@ static int bin_fill(struct percpu_bin *bin, const struct request *rq)
 	if (bin->batch < BIN_BATCH && (bin->batch < bin->limit / 2 || !a_load_rlx(&bin->frees)))
 		bin->batch *= 2;
 	if (bin->limit != most)
-		bin->limit = bin_limit(bin->key);
+		bin->limit = bin_limit(a_load_rlx(&bin->key));
 	/* What is clean goes to the front. */
 	for (uint32_t i = 0; i < clean; i++) {
 		uintptr_t element = bin->element[bin->count + i];
@@ -208,7 +208,7 @@ static COLD void *alloc_slow(const struct request *rq)
 	if (!cache || rq->align_log > 8)
 		return alloc_direct(rq);
 	bin = bin_of(cache, key);
-	if (bin->key != key)
+	if (a_load_rlx(&bin->key) != key)
 		percpu_bin_evict(bin, key, rq->pool);
 	error = bin_fill(bin, rq);
 	if (error)
@@ -276,14 +276,17 @@ static inline void *alloc(struct allod_percpu_pool *pool, size_t bytes, size_t a
 	uint32_t bits = granules(bytes);
 
 	if (__builtin_expect(bytes - 1 < pool->usual_bytes && align <= ALIGN_UNASKED &&
-			    !(align & (align - 1)) && cache && cache->epoch == percpu_epoch(),
+			    !(align & (align - 1)) && cache &&
+			    a_load_rlx(&cache->epoch) == percpu_epoch(),
 		    1)) {
 		unsigned log = bits_align_log(bits);
 		if (align >> GRANULE_SHIFT > 1u << log)
 			log = (unsigned)__builtin_ctzll(align >> GRANULE_SHIFT);
 		uint64_t key = bin_key(a_load_rlx(&pool->serial), bits, log);
 		struct percpu_bin *bin = bin_of(cache, key);
-		if (__builtin_expect(bin->key == key && (is_zero ? bin->clean : bin->count), 1)) {
+		if (__builtin_expect(a_load_rlx(&bin->key) == key &&
+				    (is_zero ? bin->clean : bin->count),
+			    1)) {
 			uintptr_t element = bin_pop(bin, is_zero);
 			element_start(element);
 			return (void *)element;
@@ -339,9 +342,9 @@ static COLD void free_slow(struct percpu_chunk *chunk, uintptr_t element, uint32
 	struct percpu_cache *cache = bits <= BIN_GRANULES ? percpu_cache_get() : NULL;
 	struct percpu_bin *bin = cache ? bin_of(cache, key) : NULL;
 
-	if (bin && bin->key != key && (!bin->count || ++bin->misses > BIN_MISSES))
+	if (bin && a_load_rlx(&bin->key) != key && (!bin->count || ++bin->misses > BIN_MISSES))
 		percpu_bin_evict(bin, key, chunk->pool);
-	if (!bin || bin->key != key) {
+	if (!bin || a_load_rlx(&bin->key) != key) {
 		free_direct(chunk, element, bits);
 		return;
 	}
@@ -390,11 +393,12 @@ EXPORT void allod_percpu_free(void ALLOD_PERCPU *pointer)
 		free_careful(chunk, bit, bits);
 		return;
 	}
-	if (__builtin_expect(bits <= BIN_GRANULES && cache && cache->epoch == percpu_epoch() &&
+	if (__builtin_expect(bits <= BIN_GRANULES && cache &&
+			    a_load_rlx(&cache->epoch) == percpu_epoch() &&
 			    !(bit & ((1u << log) - 1)),
 		    1)) {
 		struct percpu_bin *bin = bin_of(cache, key);
-		if (__builtin_expect(bin->key == key && bin->count < bin->limit, 1)) {
+		if (__builtin_expect(a_load_rlx(&bin->key) == key && bin->count < bin->limit, 1)) {
 			bin->element[bin->count++] = element;
 			a_store_rlx(&bin->frees, a_load_rlx(&bin->frees) + 1);
 			return;

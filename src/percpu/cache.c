@@ -13,12 +13,12 @@ static bool has_exit_key;
 /* The pool that a bin was for, locked; NULL when that is gone. */
 static struct allod_percpu_pool *bin_pool_lock(const struct percpu_bin *bin)
 {
-	struct allod_percpu_pool *pool = bin->pool;
+	struct allod_percpu_pool *pool = a_load_rlx(&bin->pool);
 
-	if (!bin->key)
+	if (!a_load_rlx(&bin->key))
 		return NULL;
 	percpu_pool_lock(pool);
-	if (a_load_rlx(&pool->serial) == bin->key >> 16)
+	if (a_load_rlx(&pool->serial) == a_load_rlx(&bin->key) >> 16)
 		return pool;
 	percpu_pool_unlock(pool);
 	return NULL;
@@ -37,7 +37,7 @@ void percpu_bin_drain(struct percpu_bin *bin, uint32_t count)
 	struct allod_percpu_pool *pool = bin_pool_lock(bin);
 
 	if (pool) {
-		percpu_pool_give(bin->element, count, bin_bits(bin->key));
+		percpu_pool_give(bin->element, count, bin_bits(a_load_rlx(&bin->key)));
 		counts_fold(bin, pool);
 		percpu_pool_settle(pool);
 		percpu_pool_unlock(pool);
@@ -63,8 +63,9 @@ void percpu_bin_evict(struct percpu_bin *bin, uint64_t key, struct allod_percpu_
 	/* What a pool counted that is gone is not the next one's. */
 	a_store_rlx(&bin->allocs, 0);
 	a_store_rlx(&bin->frees, 0);
-	bin->key = key;
-	bin->pool = pool;
+	a_store_rlx(&bin->key, key);
+	/* [percpu.11] rel: the counts are the new pool's; pairs with percpu_cache_counts(). */
+	a_store_rel(&bin->pool, pool);
 	bin->batch = 1;
 	bin->limit = bin_limit(key);
 	bin->misses = 0;
@@ -74,11 +75,11 @@ void percpu_cache_flush(struct allod_percpu_pool *pool)
 {
 	struct percpu_cache *cache = percpu_cache_self;
 
-	if (!cache || cache->epoch != percpu_epoch())
+	if (!cache || a_load_rlx(&cache->epoch) != percpu_epoch())
 		return;
 	for (unsigned i = 0; i < CACHE_BINS; i++) {
 		struct percpu_bin *bin = &cache->bin[i];
-		if (bin->key && bin->pool == pool)
+		if (a_load_rlx(&bin->key) && a_load_rlx(&bin->pool) == pool)
 			percpu_bin_drain(bin, bin->count);
 	}
 }
@@ -92,10 +93,11 @@ void percpu_cache_counts(const struct allod_percpu_pool *pool, uint64_t *ret_all
 	const uint32_t epoch = a_load_rlx(&pool->epoch);
 
 	for (; cache; cache = cache->next) {
-		for (unsigned i = 0; i < CACHE_BINS && cache->epoch == epoch; i++) {
+		for (unsigned i = 0; i < CACHE_BINS && a_load_rlx(&cache->epoch) == epoch; i++) {
 			const struct percpu_bin *bin = &cache->bin[i];
-			/* A pool that is gone may have had the same place. */
-			if (bin->pool != pool || bin->key >> 16 != serial)
+			/* A pool that is gone may have had the same place.
+			 * [percpu.11] acq: finds this pool's counts; pairs with percpu_bin_evict(). */
+			if (a_load_acq(&bin->pool) != pool || a_load_rlx(&bin->key) >> 16 != serial)
 				continue;
 			*ret_allocs += a_load_rlx(&bin->allocs);
 			*ret_frees += a_load_rlx(&bin->frees);
@@ -108,7 +110,7 @@ static void thread_exit(void *arg)
 	struct percpu_cache *cache = arg;
 
 	percpu_cache_self = NULL;
-	if (cache->epoch == percpu_epoch()) {
+	if (a_load_rlx(&cache->epoch) == percpu_epoch()) {
 		for (unsigned i = 0; i < CACHE_BINS; i++)
 			percpu_bin_evict(&cache->bin[i], 0, NULL);
 	}
@@ -125,13 +127,13 @@ static void cache_reset(struct percpu_cache *cache, uint32_t epoch)
 {
 	for (unsigned i = 0; i < CACHE_BINS; i++) {
 		struct percpu_bin *bin = &cache->bin[i];
-		bin->key = 0;
+		a_store_rlx(&bin->key, 0);
 		bin->count = bin->clean = 0;
-		bin->pool = NULL;
+		a_store_rlx(&bin->pool, NULL);
 		bin->limit = BIN_ELEMENTS;
 		bin->element = cache->elements[i];
 	}
-	cache->epoch = epoch;
+	a_store_rlx(&cache->epoch, epoch);
 }
 
 /* One that a thread left, or that a thread of the parent had. */
@@ -172,7 +174,7 @@ struct percpu_cache *percpu_cache_get(void)
 	uint32_t epoch = percpu_epoch();
 	struct percpu_cache *cache = percpu_cache_self;
 
-	if (cache && cache->epoch == epoch)
+	if (cache && a_load_rlx(&cache->epoch) == epoch)
 		return cache;
 	if (cache) {
 		/* The thread that forked: its own cache goes on, empty. */

@@ -277,6 +277,7 @@ void percpu_hints_take_strided(struct percpu_chunk *chunk, uint32_t start, uint3
 		if (hint->left == BLOCK_BITS && hint->fresh)
 			chunk->idle_blocks--, chunk->pool->idle_blocks--;
 		block_refresh(chunk, i, hint->contig);
+		ASSERT(!percpu_block_check(chunk, i));
 	}
 	chunk_took(chunk, start, end);
 	if (hole < chunk->hint.first)
@@ -397,6 +398,7 @@ void percpu_hints_give_block(struct percpu_chunk *chunk, uint32_t index, struct 
 
 	hint->first = 0;
 	block_refresh(chunk, index, BLOCK_BITS);
+	ASSERT(!percpu_block_check(chunk, index));
 	if (hint->left == BLOCK_BITS && hint->fresh)
 		chunk->idle_blocks++, chunk->pool->idle_blocks++;
 	percpu_hints_look_again(chunk, index);

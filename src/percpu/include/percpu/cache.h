@@ -30,20 +30,21 @@ enum {
 };
 
 struct percpu_bin {
-	uint64_t key; /* pool's serial, size, alignment; 0: unused */
+	/* Pool's serial, size, alignment; 0: unused. Written by the owner alone, as is `pool`. */
+	_Atomic(uint64_t) key;
 	uint32_t count;
 	uint32_t clean;
 	uint32_t batch; /* of the next refill */
 	uint32_t misses;
 	uint32_t limit; /* bin_limit(), bin_limit_zeroed(), or what a row of frees made of it */
-	struct allod_percpu_pool *pool;
+	_Atomic(struct allod_percpu_pool *) pool;
 	_Atomic(uint64_t) allocs; /* written by the owner alone */
 	_Atomic(uint64_t) frees;
 	uintptr_t *element; /* const: the cache's own */
 };
 
 struct percpu_cache {
-	uint32_t epoch;
+	_Atomic(uint32_t) epoch;
 	_Atomic(uint32_t) is_used;
 	struct percpu_cache *next; /* const once listed */
 	struct percpu_bin bin[CACHE_BINS];
