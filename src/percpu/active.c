@@ -51,16 +51,17 @@ static int pool_activate(struct allod_percpu_pool *pool, unsigned cpu)
 static int activate(unsigned cpu)
 {
 	uint32_t count = a_load_rlx(&percpu_root->active_count);
+	uint32_t at = 0;
 	struct allod_percpu_pool *pool = a_load_rlx(&percpu_root->pools);
 	int error = 0;
 
 	/* A child whose parent was in here: entered already, and perhaps half written. */
-	if (count && percpu_root->active[count - 1] == cpu)
-		count--;
-	percpu_root->active[count] = (uint16_t)cpu;
+	while (at < count && percpu_root->active[at] != cpu)
+		at++;
+	percpu_root->active[at] = (uint16_t)cpu;
 	/* [percpu.7] rel: the index is in its place; pairs with percpu_cpu_walk_next(). From here on new
 	 * contents are written for this processor too; those there are follow. */
-	a_store_rel(&percpu_root->active_count, count + 1);
+	a_store_rel(&percpu_root->active_count, at < count ? count : count + 1);
 	areas_bind(cpu);
 	for (; pool && !error; pool = pool->next)
 		error = pool_activate(pool, cpu);

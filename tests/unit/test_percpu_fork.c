@@ -223,6 +223,23 @@ TEST(a_child_does_not_take_its_parents_contents_for_damage)
 	wait_for(child);
 }
 
+/* As in a child that was made while another thread activated a processor: entered, not marked. */
+TEST(a_processor_that_was_being_activated_is_entered_once)
+{
+	uint32_t count;
+
+	pools_make();
+	count = a_load_rlx(&percpu_root->active_count);
+	percpu_root->active[count] = CPUS + 1;
+	a_store_rlx(&percpu_root->active_count, count + 1);
+	CHECK_EQ(allod_percpu_mark_active(CPUS + 2), 0);
+	CHECK_EQ(allod_percpu_mark_active(CPUS + 1), 0);
+	CHECK_EQ(a_load_rlx(&percpu_root->active_count), count + 2);
+	CHECK_EQ(percpu_root->active[count], CPUS + 1);
+	CHECK_EQ(percpu_root->active[count + 1], CPUS + 2);
+	contents_check();
+}
+
 __attribute__((unused)) static void *keep_busy(void *arg)
 {
 	while (!a_load_rlx(&is_over))
