@@ -291,10 +291,13 @@ static _Noreturn void fill_group(void)
 		_exit(2);
 	if (allod_page_pressure_subscribe(on_pressure, &told, 3, 0) <= 0)
 		_exit(3);
-	cold = mmap(NULL, 40 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	memset(cold, 1, 40 * MIB);
-	if (madvise(cold, 40 * MIB, MADV_FREE))
-		_exit(5);
+	if (group_put(group, "memory.high", "max")) {
+		cold = mmap(NULL, 40 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			0);
+		memset(cold, 1, 40 * MIB);
+		if (madvise(cold, 40 * MIB, MADV_FREE))
+			_exit(5);
+	}
 	block = mmap(NULL, 98 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	for (size_t i = 0; i < 98 * MIB; i += 4096) {
 		block[i] = 1;
