@@ -66,6 +66,7 @@ int table_need(struct table *t, size_t index, size_t count, size_t entry_bytes, 
 {
 	size_t bytes = round_step(count * entry_bytes);
 	uintptr_t base;
+	size_t end;
 
 	if (__builtin_expect(index < table_reach(t), 1))
 		return 0;
@@ -74,8 +75,9 @@ int table_need(struct table *t, size_t index, size_t count, size_t entry_bytes, 
 	base = index < count ? table_base(t, bytes) : 0;
 	if (!base)
 		return -ENOMEM;
-	return table_grow(t, base, entry_bytes,
-		round_step((index + 1) * entry_bytes) / entry_bytes);
+	/* Not beyond the last: what lies behind a small arena is not told to be in it. */
+	end = round_step((index + 1) * entry_bytes) / entry_bytes;
+	return table_grow(t, base, entry_bytes, end < count ? end : count);
 }
 
 size_t arena_granules(void)

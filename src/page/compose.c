@@ -79,12 +79,13 @@ static struct span span_of(size_t chunk)
 	return (struct span){ chunk * ARENA_CHUNK_GRANULES, ARENA_CHUNK_GRANULES };
 }
 
+/* Looks from outside as well: whoever holds the granules may be changing their stamps. */
 static bool is_warm(const struct arena *a, const struct span *s)
 {
 	size_t dirty;
 	size_t cold;
 
-	stamps_count(a, s->pos, s->n, &dirty, &cold);
+	stamps_count_each(a, s->pos, s->n, &dirty, &cold);
 	return dirty == s->n && !cold;
 }
 
@@ -93,7 +94,7 @@ static bool is_clean(const struct arena *a, const struct span *s)
 	size_t dirty;
 	size_t cold;
 
-	stamps_count(a, s->pos, s->n, &dirty, &cold);
+	stamps_count_each(a, s->pos, s->n, &dirty, &cold);
 	return dirty == 0;
 }
 

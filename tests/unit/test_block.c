@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)
@@ -224,6 +225,30 @@ TEST(room)
 	CHECK(b.room_bytes >= MIB);
 	block_free(p);
 	block_trim();
+}
+
+/* The table of granules is made accessible by whole pages, but ends with the arena. */
+TEST(loose_behind_a_small_arena)
+{
+	const struct block_want want = { .flags = ALLOD_PAGE_NODE };
+	char *hole;
+	char *run;
+	char *p;
+
+	options.arena_bytes = 16 * MIB;
+	/* Addresses above the arena, which the kernel fills first, from the top. */
+	hole = mmap(NULL, 64 * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(hole != MAP_FAILED);
+	mock_reset();
+	mock_fail_all_after(OS_CALL_RESERVE_AT, 0);
+	run = take(MIB, 0);
+	mock_reset();
+	CHECK_EQ(munmap(hole, 64 * MIB), 0);
+	CHECK_EQ(block_alloc(MIB, &want, (void **)&p), 0);
+	CHECK(p > run && p < run + 256 * MIB);
+	CHECK_EQ(told(p).kind, BLOCK_LOOSE);
+	block_free(p);
+	block_free(run);
 }
 
 TEST(loose)
