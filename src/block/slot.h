@@ -37,6 +37,14 @@ enum {
 	SLOT_RECENT = 64,
 	/* Clean slots kept for exchanges under way. */
 	SLOT_PARKED = 4,
+	/* Small slots become accessible so many at a time: 1 GiB. */
+	SLOT_STEP_SMALL = 32,
+	/*
+	 * Of large ones as many again as are in use become accessible with those that are wanted,
+	 * but no more than these, so that few blocks wait for that call. Memory that is locked later
+	 * is filled as far as it is accessible.
+	 */
+	SLOT_AHEAD_LARGE = 64,
 };
 
 /* The mapping of a slot's pages began neither here nor in another slot of the zone. */

@@ -35,14 +35,6 @@ enum {
 	ZONE_MAPPINGS_PART = 8,
 	/* Under a limit on address space a zone takes up an eighth of it. */
 	ZONE_ADDRESS_PART = 8,
-	/* Small slots become accessible so many at a time: 1 GiB. */
-	ZONE_STEP_SMALL = 32,
-	/*
-	 * Of large ones as many again as are in use become accessible with those that are wanted,
-	 * but no more than these, so that few blocks wait for that call. Memory that is locked later
-	 * is filled as far as it is accessible.
-	 */
-	ZONE_AHEAD_LARGE = 64,
 	/* Free slots looked at for a clean one. */
 	ZONE_CLEAN_TRIES = 64,
 };
@@ -194,7 +186,8 @@ static void populate_records(const struct zone *z, uint64_t from, uint64_t end)
  * somebody else moved it; else 0, and the new slots are the caller's.
  *
  * The slots are claimed first: a call that came late would make a block's pages accessible again
- * that its owner has protected. Who stops in between keeps them, and no more.
+ * that its owner has protected. Who stops in between keeps them, and no more: addresses, of which
+ * SLOT_STEP_SMALL and SLOT_AHEAD_LARGE tell how many.
  */
 static size_t frontier_move(struct zone *z, uint64_t frontier, uint64_t end)
 {
@@ -218,9 +211,9 @@ static size_t frontier_move(struct zone *z, uint64_t frontier, uint64_t end)
 static uint64_t end_ahead(const struct zone *z, uint64_t end)
 {
 	if (z->class == SLOT_SMALL)
-		end = (end + ZONE_STEP_SMALL - 1) & -(uint64_t)ZONE_STEP_SMALL;
+		end = (end + SLOT_STEP_SMALL - 1) & -(uint64_t)SLOT_STEP_SMALL;
 	else
-		end += min_size(end, ZONE_AHEAD_LARGE);
+		end += min_size(end, SLOT_AHEAD_LARGE);
 	return min_size(end, z->slots);
 }
 
