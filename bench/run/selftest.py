@@ -11,11 +11,16 @@ sys.dont_write_bytecode = True
 
 import counts  # noqa: E402
 import figures as figures_module  # noqa: E402
+import heap  # noqa: E402
+import page  # noqa: E402
+import percpu  # noqa: E402
 import plot  # noqa: E402
 import rules  # noqa: E402
 import targets  # noqa: E402
 import verdicts  # noqa: E402
 
+PROGRAMS = (heap.Heap, page.Page, percpu.Percpu)
+NAMES = [""] + [kind.name for kind in PROGRAMS]
 KEY = "time", "made-up"
 LINE = "name\ttime\t*\tcpu\t%s\t%s\tratio\ttest\n"
 
@@ -102,11 +107,26 @@ def not_measured_is_missed_in_a_whole_run():
         kept, sys.stdout = sys.stdout, io.StringIO()
         try:
             nothing = figures_module.Figures()
-            return (targets.check(file.name, nothing, True, ["time"]) == 1
-                    and targets.check(file.name, nothing, False, ["time"]) == 0
-                    and targets.check(file.name, nothing, True, ["memory"]) == 0)
+            return (targets.check(file.name, nothing, True, "heap", ["time"]) == 1
+                    and targets.check(file.name, nothing, False, "heap", ["time"]) == 0
+                    and targets.check(file.name, nothing, True, "heap", ["memory"]) == 0)
         finally:
             sys.stdout = kept
+
+
+def suites_of_one_name_have_targets_of_their_own():
+    """A target that names its program is not missed by a whole run of another."""
+    named = verdicts.Target(LINE.replace("time", "heap:time,memory") % ("at-most", "1"))
+    other = verdicts.Target(LINE % ("at-most", "1"))
+    return (named.is_for("heap", ["memory"]) and not named.is_for("percpu", ["memory"])
+            and not named.is_for("heap", ["start"]) and other.is_for("percpu", ["time"]))
+
+
+def shipped_targets_name_their_program_where_they_must():
+    suites = [s for kind in PROGRAMS for s in kind.suites]
+    shared = {s for s in suites if suites.count(s) > 1}
+    return all(t.program in NAMES and (t.program or shared.isdisjoint(t.suites))
+               for t in shipped())
 
 
 def a_program_may_measure_several_cases():
@@ -148,10 +168,13 @@ def waiting_is_no_call_of_the_allocators():
     return counts.total_of(lines) == 15
 
 
-def shipped_targets_are_understood():
+def shipped():
     here = os.path.dirname(os.path.abspath(__file__))
-    read = targets.read(os.path.join(here, "..", "targets.tsv"))
-    return len(read) > 10 and all(t.rule in rules.RULES for t in read)
+    return targets.read(os.path.join(here, "..", "targets.tsv"))
+
+
+def shipped_targets_are_understood():
+    return len(shipped()) > 10 and all(t.rule in rules.RULES for t in shipped())
 
 
 TESTS = (best_is_chosen_on_odd_rounds, miss_within_own_spread_does_not_count,
@@ -159,6 +182,8 @@ TESTS = (best_is_chosen_on_odd_rounds, miss_within_own_spread_does_not_count,
          faster_than_the_fastest_peer_of_odd_rounds,
          an_improvement_is_judged_beyond_its_interval, what_grows_with_size_is_not_flat,
          a_named_case_that_was_not_measured_is_listed, not_measured_is_missed_in_a_whole_run,
+         suites_of_one_name_have_targets_of_their_own,
+         shipped_targets_name_their_program_where_they_must,
          a_program_may_measure_several_cases, figures_survive_their_file, figures_are_drawn,
          waiting_is_no_call_of_the_allocators, shipped_targets_are_understood)
 

@@ -134,7 +134,7 @@ def run(kind):
     failed = any(s in (subjects_module.ALLOD, "all") for _, s in figures.failures)
     if args.check:
         is_whole = not (args.only or args.quick)
-        failed = targets.check(TARGETS, figures, is_whole, kind.suites) > 0 or failed
+        failed = targets.check(TARGETS, figures, is_whole, kind.name, kind.suites) > 0 or failed
     return 1 if failed else 0
 
 

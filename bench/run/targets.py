@@ -9,13 +9,13 @@ def read(path):
         return [Target(line) for line in lines if line.strip() and not line.startswith("#")]
 
 
-def check(path, figures, is_whole, suites):
-    """Prints each target of the suites with its figure; returns how many are missed. In a whole
+def check(path, figures, is_whole, program, suites):
+    """Prints each target of the program's suites with its figure; returns how many are missed. In a whole
     run, what was not measured is missed too."""
     missed = 0
     print("\ntargets of %s" % path)
     for target in read(path):
-        if not set(target.suites) & set(suites):
+        if not target.is_for(program, suites):
             continue
         verdicts = list(RULES[target.rule](target, figures)) or [Verdict(target, "-", None)]
         for verdict in verdicts:

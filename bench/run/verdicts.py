@@ -12,8 +12,13 @@ class Target:
         fields = line.rstrip("\n").split("\t")
         self.name, suites, self.case, self.metric, rule, limit, self.unit = fields[:7]
         self.rule, _, self.base = rule.partition(":")
+        self.program, _, suites = suites.rpartition(":")
         self.suites = suites.split(",")
         self.limit = float(limit)
+
+    def is_for(self, program, suites):
+        """Whether it is one of a program's targets: two programs may have a suite of one name."""
+        return self.program in ("", program) and not set(self.suites).isdisjoint(suites)
 
     def keys(self, figures):
         """The cases that were measured of those meant; the field may have several patterns."""
