@@ -311,6 +311,26 @@ TEST(a_robust_pool_dies_of_leaks)
 	CHECK_DEATH(allod_percpu_pool_destroy(pool), SIGABRT, "allod: percpu: leak at destroy\n");
 }
 
+/* The process that corrupts its records is the one that is to notice: a child makes them anew. */
+static void corrupt_and_destroy(struct allod_percpu_pool *pool)
+{
+	void *element = allod_percpu_alloc(pool, 64, 0);
+
+	CHECK(element);
+	allod_percpu_free(element);
+	CHECK(!percpu_pool_check(pool));
+	pool->chunks->alloc[pool->chunks->bits / 64 - 1] ^= 1;
+	CHECK_EQ(allod_percpu_pool_destroy(pool), 0);
+}
+
+TEST(a_robust_pool_dies_of_records_that_were_overwritten)
+{
+	struct allod_percpu_pool *pool = pool_of(ALLOD_PERCPU_ROBUST);
+
+	CHECK_DEATH(corrupt_and_destroy(pool), SIGABRT, "allod: percpu: corrupted bitmap\n");
+	CHECK_EQ(allod_percpu_pool_destroy(pool), 0);
+}
+
 TEST(a_poisoned_pool_sees_writes_to_freed_elements)
 {
 	struct allod_percpu_options options = ALLOD_PERCPU_OPTIONS_DEFAULT;
