@@ -129,8 +129,11 @@ static void dress(const struct zone *z, char *base, size_t bytes)
 		(void)os_huge(base, bytes, false);
 }
 
-/* After a refused move: whether its destination is still, or again, ours to use. */
-static bool mend(const struct zone *z, char *base, size_t bytes)
+/*
+ * After a refused move: whether its destination is still, or again, ours to use. In an exchange, where
+ * a mapping by itself is the rule, one that fills the gap exactly is taken for ours.
+ */
+static bool mend(const struct zone *z, char *base, size_t bytes, bool is_live)
 {
 	int ret = os_reserve_at(base, bytes);
 
@@ -138,8 +141,8 @@ static bool mend(const struct zone *z, char *base, size_t bytes)
 		dress(z, base, bytes);
 		return !os_commit(base, bytes);
 	}
-	/* A stranger that took the gap within this moment would have to have filled it exactly. */
-	return ret == -EEXIST && os_is_mapped(base, bytes);
+	return ret == -EEXIST &&
+		(is_live ? os_is_mapped(base, bytes) : page_move_spared(base, bytes));
 }
 
 /* Whether what is mapped now would be filled with pages at once: mlockall(MCL_FUTURE). */
@@ -230,6 +233,7 @@ struct hanging {
 	size_t n;
 	struct zone *to;
 	size_t to_pos;
+	bool to_is_live;     /* the destination is a live block's, whose contents are elsewhere */
 	struct edges pieces; /* of what moves */
 	struct edges shape;  /* of the destination, afterwards */
 	uint32_t origin;     /* likewise */
@@ -273,7 +277,7 @@ static enum hung unhang(const struct hanging *h, size_t done)
 		size_t bytes = a_load_rlx(&h->z->table[h->pos + i].dirty);
 		bring_back(dst + begin, src + begin, min_size(done - begin, bytes));
 	}
-	if (!mend(h->to, dst + done, piece_end(&h->pieces, done) - done))
+	if (!mend(h->to, dst + done, piece_end(&h->pieces, done) - done, h->to_is_live))
 		return HUNG_LOST;
 	/* Pieces that have come in are mappings that the record does not know of. */
 	return !done || slot_refresh(h->to, h->to_pos) ? HUNG_REFUSED : HUNG_LOST;
@@ -323,9 +327,11 @@ static enum hung hang_slots(struct hanging *h)
 }
 
 /* Of one slot, to one of the same zone. */
-static enum hung hang(struct zone *z, size_t pos, size_t to_pos)
+static enum hung hang(struct zone *z, size_t pos, size_t to_pos, bool to_is_live)
 {
-	struct hanging h = { .z = z, .pos = pos, .n = 1, .to = z, .to_pos = to_pos };
+	struct hanging h = {
+		.z = z, .pos = pos, .n = 1, .to = z, .to_pos = to_pos, .to_is_live = to_is_live
+	};
 
 	return hang_slots(&h);
 }
@@ -471,7 +477,7 @@ static enum hung move_in(const struct slot_ref *to, char *src, size_t bytes)
 	if (os_move(src, bytes, dst, bytes, true) != dst) {
 		cost_give(new, 0);
 		a_add_rlx(&to->zone->refusals, 1);
-		return mend(to->zone, dst, bytes) ? HUNG_REFUSED : HUNG_LOST;
+		return mend(to->zone, dst, bytes, false) ? HUNG_REFUSED : HUNG_LOST;
 	}
 	shape_set(d, origin, &shape);
 	return HUNG;
@@ -550,7 +556,7 @@ static bool exchange_moving(struct zone *z, size_t a, size_t b, size_t *park)
 
 	if (*park == BITMAP_NONE)
 		return false;
-	hung = hang(z, a, *park);
+	hung = hang(z, a, *park, false);
 	if (hung != HUNG) {
 		if (hung == HUNG_LOST) {
 			lose(z);
@@ -558,12 +564,12 @@ static bool exchange_moving(struct zone *z, size_t a, size_t b, size_t *park)
 		}
 		return false;
 	}
-	hung = hang(z, b, a);
+	hung = hang(z, b, a, true);
 	if (hung != HUNG) {
 		rescue(z, hung, *park, a);
 		return false;
 	}
-	hung = hang(z, *park, b);
+	hung = hang(z, *park, b, true);
 	if (hung != HUNG)
 		rescue(z, hung, *park, b);
 	return true;

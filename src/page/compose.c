@@ -332,9 +332,8 @@ static bool mend(struct arena *a, const struct span *to)
 	const size_t bytes = to->n << PAGE_GRANULE_SHIFT;
 	const int ret = os_reserve_at(base, bytes);
 
-	/* A stranger that took the gap within this moment would have to have filled it exactly. */
 	if (ret)
-		return ret == -EEXIST && os_is_mapped(base, bytes);
+		return ret == -EEXIST && page_move_spared(base, bytes);
 	if (!move_fresh(base, bytes))
 		return false;
 	marks_clear(a, to);

@@ -38,6 +38,8 @@ enum {
 	MOVE_MAPPINGS_FREELY = 256,
 	/* This part of what the kernel allows is left to others. */
 	MOVE_MAPPINGS_LEFT = 64,
+	/* mremap(2) wants five to be left; and others may just have unmapped something. */
+	MOVE_MAPPINGS_NEAR = 16,
 };
 
 /* When too few are left, they are counted again a second later. */
@@ -46,6 +48,19 @@ enum {
 bool move_repair(void *base, size_t bytes)
 {
 	return !os_reserve_at(base, bytes);
+}
+
+/*
+ * What was not unmapped is part of what it was part of before. If it has been a mapping by itself,
+ * only the kernel's allowance of mappings tells, which it looks at before it unmaps anything. A
+ * stranger's mapping that fills the gap exactly looks the same as one of ours, but for that.
+ */
+bool page_move_spared(void *base, size_t bytes)
+{
+	const uint64_t most = os_facts()->max_map_count;
+
+	return os_is_mapped(base, bytes) &&
+		(os_is_joined(base, bytes) || os_map_count(most) + MOVE_MAPPINGS_NEAR >= most);
 }
 
 bool move_fresh(char *base, size_t bytes)

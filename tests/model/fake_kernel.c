@@ -425,7 +425,7 @@ int os_present(void *p, size_t bytes, size_t *ret_pages)
 	return 0;
 }
 
-bool os_is_mapped(void *p, size_t bytes)
+bool page_move_spared(void *p, size_t bytes)
 {
 	unexpected(__func__);
 }

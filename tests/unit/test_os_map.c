@@ -332,6 +332,22 @@ TEST(what_is_mapped)
 	CHECK(os_is_mapped(p, mib));
 }
 
+TEST(what_lies_across)
+{
+	char *p = os_map(16 * page(), page());
+
+	/* Of the 16 pages, the first and the last six are mappings of another kind. */
+	CHECK_EQ(os_remap_fixed_none(p, 6 * page()), 0);
+	CHECK_EQ(os_remap_fixed_none(p + 10 * page(), 6 * page()), 0);
+	CHECK(!os_is_joined(p + 6 * page(), 4 * page()));
+	CHECK(os_is_joined(p + 7 * page(), 3 * page()));
+	CHECK(os_is_joined(p + 6 * page(), 3 * page()));
+	CHECK(os_is_joined(p + 7 * page(), 2 * page()));
+	CHECK(os_is_joined(p + 5 * page(), 5 * page()));
+	CHECK_EQ(os_unmap(p + 6 * page(), 4 * page()), 0);
+	CHECK(!os_is_joined(p + 6 * page(), 4 * page()));
+}
+
 TEST(wiped_on_fork)
 {
 	char *p = os_map(page(), page());

@@ -23,7 +23,7 @@
 enum { CHUNKS = 17 };
 
 /* What a move does, instead of what Linux does. */
-static enum { AS_EVER, REFUSE, REFUSE_UNMAPPED, REFUSE_STRANGER } move_mode;
+static enum { AS_EVER, REFUSE, REFUSE_UNMAPPED, REFUSE_STRANGER, REFUSE_FILLED } move_mode;
 static unsigned moves_let; /* so many go well before */
 
 void *__real_os_move(void *old, size_t old_bytes, void *dst, size_t new_bytes, bool keep_old);
@@ -37,9 +37,10 @@ void *__wrap_os_move(void *old, size_t old_bytes, void *dst, size_t new_bytes, b
 	}
 	if (move_mode != REFUSE)
 		CHECK_EQ(munmap(dst, new_bytes), 0);
-	if (move_mode == REFUSE_STRANGER)
-		CHECK(mmap(dst, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
-			dst);
+	if (move_mode == REFUSE_STRANGER || move_mode == REFUSE_FILLED)
+		CHECK(mmap(dst, move_mode == REFUSE_FILLED ? new_bytes : 4096,
+			      PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+			      0) == dst);
 	return NULL;
 }
 
@@ -508,14 +509,14 @@ TEST(refused_in_the_middle_the_gap_is_closed)
 	}
 }
 
-TEST(a_stranger_in_the_gap_costs_the_run)
+static void stranger_comes(int mode)
 {
 	struct arena *a = start();
 	struct page_run run;
 	size_t used = stats().used_bytes;
 
 	CHECK_EQ(page_alloc(8 * CHUNK + 7, CHUNK_BYTES, &run), 0);
-	move_mode = REFUSE_STRANGER;
+	move_mode = mode;
 	moves_let = 3;
 	CHECK_EQ(page_compose(&run, 8 * CHUNK), -ENOMEM);
 	move_mode = AS_EVER;
@@ -531,6 +532,16 @@ TEST(a_stranger_in_the_gap_costs_the_run)
 	fill(run.base, 8, 3);
 	check_fill(run.base, 8, 3);
 	check_rest();
+}
+
+TEST(a_stranger_in_the_gap_costs_the_run)
+{
+	stranger_comes(REFUSE_STRANGER);
+}
+
+TEST(so_does_one_that_fills_it)
+{
+	stranger_comes(REFUSE_FILLED);
 }
 
 /* Every call that composing and preparing make, refused one after the other. */

@@ -416,6 +416,15 @@ TEST(adopt_refused)
 	slot_check_zone(SLOT_SMALL);
 }
 
+/* Frees a slot, whose pages go, so that a block that moves comes there. */
+static void slot_free_clean(char *p)
+{
+	size_t waiting = 0;
+
+	CHECK(slot_free(p));
+	CHECK_EQ(slot_giveback(UINT64_MAX, false, SIZE_MAX, &waiting), 40 * MIB);
+}
+
 /* The kernel's own refusal after it unmapped: a destination that somebody else holds is left. */
 TEST(gap_is_closed)
 {
@@ -432,7 +441,7 @@ TEST(gap_is_closed)
 	free_slot = slot_take(40 * MIB, 0, 0);
 	ref = slot_ref_of(p);
 	z = ref.zone;
-	CHECK(slot_free(free_slot));
+	slot_free_clean(free_slot);
 	slot_stamp(p, MIB, 1);
 	/* As a kernel leaves it that refuses late: unmapped. */
 	CHECK_EQ(munmap(free_slot, GIB), 0);
@@ -440,9 +449,39 @@ TEST(gap_is_closed)
 	CHECK_EQ(slot_outgrow(&ref, GIB + MIB, GIB + MIB, 0, &moved), -ENOTSUP);
 	lost = a_load_rlx(&z->lost);
 	CHECK_EQ(lost, 0);
+	CHECK(os_is_mapped(free_slot, GIB));
 	slot_check_stamp(p, MIB, 1);
 	CHECK_EQ(slot_outgrow(&ref, GIB + MIB, GIB + MIB, 0, &moved), 0);
 	slot_check_stamp(moved, MIB, 1);
+}
+
+/* The same; and the gap is filled, exactly, by somebody else's mapping. */
+TEST(gap_is_filled)
+{
+	struct slot_ref ref;
+	struct zone *z;
+	void *moved;
+	char *p;
+	char *free_slot;
+
+	slot_start();
+	p = slot_take(GIB, GIB, 0);
+	(void)slot_take(40 * MIB, 0, 0);
+	free_slot = slot_take(40 * MIB, 0, 0);
+	ref = slot_ref_of(p);
+	z = ref.zone;
+	slot_free_clean(free_slot);
+	slot_stamp(p, MIB, 1);
+	CHECK(mmap(free_slot, GIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+		      -1, 0) == free_slot);
+	free_slot[GIB / 2] = 7;
+	mock_fail(OS_CALL_MOVE, 1, ENOMEM);
+	CHECK_EQ(slot_outgrow(&ref, GIB + MIB, GIB + MIB, 0, &moved), -ENOTSUP);
+	CHECK_EQ(a_load_rlx(&z->lost), 1);
+	slot_check_stamp(p, MIB, 1);
+	CHECK_EQ(slot_outgrow(&ref, GIB + MIB, GIB + MIB, 0, &moved), 0);
+	slot_check_stamp(moved, MIB, 1);
+	CHECK_EQ(free_slot[GIB / 2], 7);
 }
 
 /* Over and over with each call refused in turn: errors alone, and every byte where it was. */

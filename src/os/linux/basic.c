@@ -139,29 +139,95 @@ ssize_t os_linux_file_read(const char *path, char *buf, size_t cap)
 	return ret;
 }
 
-static uint64_t lines_in(const char *text, size_t bytes)
+/* Reads /proc/self/maps, if it can be read, to its end or until `take` wants no more of it. */
+static void maps_read(bool (*take)(void *state, const char *text, size_t bytes), void *state)
 {
-	uint64_t lines = 0;
+	int fd = os_linux_file_open("/proc/self/maps");
+	char buf[4096]; /* the kernel gives no more at once */
+	bool more;
+
+	if (fd < 0)
+		return;
+	do {
+		const ssize_t ret = os_syscall3(SYS_read, fd, (long)buf, sizeof(buf));
+		more = ret == -EINTR || (ret > 0 && take(state, buf, (size_t)ret));
+	} while (more);
+	os_syscall1(SYS_close, fd);
+}
+
+struct line_count {
+	uint64_t lines;
+	uint64_t most;
+};
+
+static bool count_lines(void *state, const char *text, size_t bytes)
+{
+	struct line_count *count = state;
 
 	for (size_t i = 0; i < bytes; i++)
-		lines += text[i] == '\n';
-	return lines;
+		count->lines += text[i] == '\n';
+	return count->lines < count->most;
 }
 
 uint64_t os_linux_map_count(uint64_t most)
 {
-	int fd = os_linux_file_open("/proc/self/maps");
-	uint64_t lines = 0;
-	char buf[4096]; /* the kernel gives no more at once */
-	ssize_t ret = 0;
+	struct line_count count = { 0, most };
 
-	if (fd < 0)
-		return 0;
-	do {
-		ret = os_syscall3(SYS_read, fd, (long)buf, sizeof(buf));
-		if (ret > 0)
-			lines += lines_in(buf, (size_t)ret);
-	} while ((ret > 0 && lines < most) || ret == -EINTR);
-	os_syscall1(SYS_close, fd);
-	return lines;
+	maps_read(count_lines, &count);
+	return count.lines;
+}
+
+/* What is sought in the lines "BEGIN-END ...", and what is known of the present one. */
+struct joint {
+	uintptr_t low;
+	uintptr_t high;
+	uintptr_t begin;
+	uintptr_t number; /* being read */
+	enum { IN_BEGIN, IN_END, IN_REST } at;
+	bool found;
+};
+
+static unsigned hex_digit(char c)
+{
+	return (unsigned)(c <= '9' ? c - '0' : c - 'a' + 10);
+}
+
+static bool lies_across(uintptr_t begin, uintptr_t end, uintptr_t at)
+{
+	return begin < at && at < end;
+}
+
+static void joint_char(struct joint *j, char c)
+{
+	if (j->at == IN_REST) {
+		if (c == '\n')
+			*j = (struct joint){ .low = j->low, .high = j->high, .found = j->found };
+	} else if (j->at == IN_BEGIN && c == '-') {
+		j->begin = j->number;
+		j->number = 0;
+		j->at = IN_END;
+	} else if (c == ' ') {
+		j->found |= lies_across(j->begin, j->number, j->low) ||
+			lies_across(j->begin, j->number, j->high);
+		j->at = IN_REST;
+	} else {
+		j->number = j->number << 4 | hex_digit(c);
+	}
+}
+
+static bool find_joint(void *state, const char *text, size_t bytes)
+{
+	struct joint *j = state;
+
+	for (size_t i = 0; i < bytes; i++)
+		joint_char(j, text[i]);
+	return !j->found && j->begin < j->high;
+}
+
+bool os_linux_is_joined(const void *base, size_t bytes)
+{
+	struct joint j = { .low = (uintptr_t)base, .high = (uintptr_t)base + bytes };
+
+	maps_read(find_joint, &j);
+	return j.found;
 }

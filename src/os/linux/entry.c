@@ -65,6 +65,11 @@ bool os_is_mapped(void *base, size_t bytes)
 	return os_linux_is_mapped(base, bytes);
 }
 
+bool os_is_joined(const void *base, size_t bytes)
+{
+	return os_linux_is_joined(base, bytes);
+}
+
 uint64_t os_map_count(uint64_t most)
 {
 	return os_linux_map_count(most);

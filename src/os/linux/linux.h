@@ -50,6 +50,7 @@ _Noreturn void os_linux_fatal(const char *line);
 const char *os_linux_env(const char *name);
 int os_linux_file_open(const char *path);
 ssize_t os_linux_file_reread(int fd, char *buf, size_t cap);
+bool os_linux_is_joined(const void *base, size_t bytes);
 uint64_t os_linux_map_count(uint64_t most);
 ssize_t os_linux_file_read(const char *path, char *buf, size_t cap);
 

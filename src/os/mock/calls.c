@@ -113,6 +113,11 @@ bool os_is_mapped(void *base, size_t bytes)
 	return os_linux_is_mapped(base, bytes);
 }
 
+bool os_is_joined(const void *base, size_t bytes)
+{
+	return os_linux_is_joined(base, bytes);
+}
+
 static _Atomic(uint64_t) map_count;
 
 void mock_map_count_set(uint64_t mappings)

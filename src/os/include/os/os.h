@@ -126,6 +126,13 @@ void *os_move(void *old, size_t old_bytes, void *dst, size_t new_bytes, bool kee
 bool os_is_mapped(void *base, size_t bytes);
 
 /*
+ * Whether one mapping lies across the beginning of the range, or across its end; false where that
+ * cannot be known. Then not all of it was unmapped just now, if what is around it is the caller's.
+ * Takes 0.3 us for each mapping of the process.
+ */
+bool os_is_joined(const void *base, size_t bytes);
+
+/*
  * How many mappings the process has; it stops counting at `most`. 0 where that cannot be known.
  * Takes 0.3 us for each, so not for the allocation path.
  */

@@ -192,6 +192,11 @@ bool page_mappings_take(size_t n);
 void page_mappings_give(size_t n);
 /* Whether more than half of what may be counted is. */
 bool page_mappings_crowded(void);
+/*
+ * After a refused os_move() to a range that was the caller's, and where os_reserve_at() says that it
+ * is taken: whether it is still the caller's for certain, and no stranger's that was faster.
+ */
+bool page_move_spared(void *base, size_t bytes);
 
 /* Gives all free dirty memory back to the kernel now; returns how many bytes. */
 size_t page_trim(void);
