@@ -10,6 +10,7 @@ import concurrent.futures
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -175,6 +176,8 @@ def run_test(name, test, allod):
 
 def main():
     allod = os.path.abspath(sys.argv[1])
+    # Ignored where a shell started this in the background, and programs would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     tests = [(n, f) for n, f in globals().items() if n.startswith("test_")
              and (len(sys.argv) == 2 or n[5:] in sys.argv[2:])]
     print("1..%d" % len(tests), flush=True)
