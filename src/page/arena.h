@@ -115,6 +115,10 @@ struct janitor {
 	_Atomic(uint32_t) in_step;
 	/* The id of the task whose thread is about to end: it begins no such step any more. */
 	_Atomic(uint32_t) retire;
+	/* The id of the task that ends by itself: it has looked for the last time. */
+	_Atomic(uint32_t) left;
+	/* When either was said; an id comes again some day. */
+	_Atomic(int64_t) left_epoch;
 };
 
 struct arena {
@@ -426,6 +430,13 @@ void guard_freed(struct arena *a);
  * NULL.
  */
 void guard_round(struct arena *a, const struct os_headroom_files *files);
+
+/*
+ * The calling thread gives back on behalf of a free, until guard_end(): what it frees meanwhile does
+ * not do the same. False: it is at that already.
+ */
+bool guard_begin(int64_t epoch);
+void guard_end(void);
 
 /* Whether guard_freed() is to be called. */
 static inline bool guard_is_due(struct arena *a)

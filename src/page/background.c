@@ -11,7 +11,9 @@
  * Synchronization   one janitor at a time, by os_task_start(); in a child that was forked behind
  *                   our back, by the compare-and-swap of `owner_pid`
  * Ordering          [page.5]: who finds a claim sees its chunk out of the bitmap. [page.7]: the end
- *                   of the thread that started it sees a step of the layer above, or none begins
+ *                   of the thread that started it sees a step of the layer above, or none begins.
+ *                   [page.11]: who frees finds that the task looks no more, or the task finds what
+ *                   was freed
  */
 #include "arena.h"
 
@@ -66,12 +68,32 @@ bool page_in_janitor(void)
 	return a && os_task_is_me(&a->janitor.task);
 }
 
+/* Whether one of those ids is that of the task there is. */
+static bool is_present(struct arena *a, const _Atomic(uint32_t) *id)
+{
+	const uint32_t tid = a_load_rlx(id);
+
+	return tid != 0 && tid == a_load_rlx(&a->janitor.task.tid) &&
+		purge_now(a) - a_load_rlx(&a->janitor.left_epoch) <= BACKGROUND_FRESH_EPOCHS;
+}
+
 bool page_round_ends(void)
 {
 	struct arena *a = arena_get();
-	const uint32_t retire = a_load_rlx(&a->janitor.retire);
 
-	return retire != 0 && retire == a_load_rlx(&a->janitor.task.tid);
+	return is_present(a, &a->janitor.retire);
+}
+
+/* Says of the task there is that it will look no more. */
+static void say_present(struct arena *a, _Atomic(uint32_t) *id)
+{
+	a_store_rlx(&a->janitor.left_epoch, purge_now(a));
+	a_store_rlx(id, a_load_rlx(&a->janitor.task.tid));
+	/*
+	 * [page.7] [page.11] seq: we say it, and then look; pairs with step_begin() and
+	 * is_leaving().
+	 */
+	a_fence_seq();
 }
 
 /*
@@ -81,7 +103,7 @@ bool page_round_ends(void)
 static bool step_begin(struct arena *a)
 {
 	a_store_rlx(&a->janitor.in_step, 1);
-	/* [page.7] seq: we say that we are in, then look; pairs with step_await(). */
+	/* [page.7] seq: we say that we are in, then look; pairs with say_present(). */
 	a_fence_seq();
 	return !page_round_ends();
 }
@@ -95,18 +117,20 @@ static void step_end(struct arena *a)
 /* Lets the janitor finish its step: a few milliseconds, and no longer should it be stopped. */
 static void step_await(struct arena *a)
 {
-	a_store_rlx(&a->janitor.retire, a_load_rlx(&a->janitor.task.tid));
-	/*
-	 * [page.7] seq: we say that it shall not begin a step, then look; pairs with step_begin().
-	 */
-	a_fence_seq();
+	say_present(a, &a->janitor.retire);
 	/* [page.7] acq: what the step did is done; pairs with step_end(). */
 	for (int i = 0; i < STEP_WAITS && a_load_acq(&a->janitor.in_step); i++)
 		os_wait_while(&a->janitor.in_step, 1, STEP_WAIT_NS);
 }
 
+/* What is free and has pages, here and, as far as is known, above. */
+static uint64_t dirty_now(struct arena *a)
+{
+	return balance_dirty(a_load_rlx(&a->balance)) + a_load_rlx(&a->kept);
+}
+
 /* Gives back what is due; returns how much dirty memory is left, due later. */
-static uint64_t janitor_round(struct arena *a, bool is_first, const struct os_headroom_files *files)
+static uint64_t janitor_round(struct arena *a, bool is_first)
 {
 	/* Whoever starts the janitor as its last act does not await it: nothing to lose meanwhile. */
 	size_t waiting = is_first ? 0 : keepers_round(a, step_begin, step_end);
@@ -119,13 +143,35 @@ static uint64_t janitor_round(struct arena *a, bool is_first, const struct os_he
 	(void)purge_cool(a, p.epoch, SIZE_MAX, true);
 	if (!is_first && huge_round(a))
 		waiting += CHUNK_BYTES;
-	guard_round(a, files);
 	return balance_dirty(a_load_rlx(&a->balance)) + (waiting >> PAGE_GRANULE_SHIFT);
 }
 
+/* Holds to the bounds: as a step, for it may have keepers give something up. */
+static void janitor_bounds(struct arena *a, bool is_first, struct stall_seen *stalls,
+	const struct os_headroom_files *files)
+{
+	const bool goes_on = step_begin(a);
+
+	if (goes_on && !is_first)
+		guard_round(a, files);
+	if (goes_on)
+		stall_round(stalls, files);
+	step_end(a);
+}
+
+/* It ends, unless much was freed since it looked; who frees from now on knows that it looks no more. */
+static bool janitor_leaves(struct arena *a)
+{
+	say_present(a, &a->janitor.left);
+	if (dirty_now(a) < BACKGROUND_DIRTY_GRANULES)
+		return true;
+	a_store_rlx(&a->janitor.left, 0);
+	return false;
+}
+
 /*
- * What the task runs. Before its last sleep it takes back its heartbeat: whoever frees much after
- * its last look wakes it, or starts the next one.
+ * What the task runs. Before its last round it takes back its heartbeat: whoever frees much from
+ * then on wakes it, or starts the next one.
  */
 static void janitor_main(void *arg)
 {
@@ -150,10 +196,10 @@ static void janitor_main(void *arg)
 	do {
 		bool last = !stay && idle + 1 >= JANITOR_IDLE_ROUNDS;
 		a_store_rlx(&a->janitor.beat, last ? BEAT_NEVER : purge_now(a));
-		idle = janitor_round(a, is_first, &files) > JANITOR_LEAVES_GRANULES ? 0 : idle + 1;
+		idle = janitor_round(a, is_first) > JANITOR_LEAVES_GRANULES ? 0 : idle + 1;
+		janitor_bounds(a, is_first, &stalls, &files);
 		is_first = false;
-		stall_round(&stalls, &files);
-		if (!stay && idle >= JANITOR_IDLE_ROUNDS)
+		if (!stay && idle >= JANITOR_IDLE_ROUNDS && janitor_leaves(a))
 			break;
 	} while (os_task_sleep(&a->janitor.task, period_ns));
 	a_store_rlx(&a->janitor.beat, BEAT_NEVER);
@@ -185,9 +231,32 @@ static void janitor_start(struct arena *a, int64_t epoch)
 		a_store_rlx(&a->janitor.retry, epoch + JANITOR_RETRY_EPOCHS);
 }
 
+/*
+ * Whether there is a task that looks no more, and yet counts as alive until the kernel has ended it,
+ * which may take a while on a busy processor: no other can be started meanwhile.
+ */
+static bool is_leaving(struct arena *a)
+{
+	if (!os_task_alive(&a->janitor.task))
+		return false;
+	/* [page.11] seq: what is free is counted, and then the look; pairs with say_present(). */
+	a_fence_seq();
+	return is_present(a, &a->janitor.left) || is_present(a, &a->janitor.retire);
+}
+
 __attribute__((cold, noinline)) void background_poke(struct arena *a, int64_t epoch)
 {
-	if (options.background == OPTION_BACKGROUND_OFF || epoch < a_load_rlx(&a->janitor.retry))
+	if (options.background == OPTION_BACKGROUND_OFF)
+		return;
+	if (is_leaving(a)) {
+		/* Nobody else will, if the process sleeps now. */
+		if (!page_in_janitor() && is_ours(a) && guard_begin(epoch)) {
+			(void)page_trim();
+			guard_end();
+		}
+		return;
+	}
+	if (epoch < a_load_rlx(&a->janitor.retry))
 		return;
 	if (!is_ours(a))
 		return;
@@ -232,30 +301,15 @@ void page_fork_child(void)
 	claim_recover(a, a_load_rlx(&a->janitor.claim));
 }
 
-/*
- * Whether a janitor was lost with the thread that started it, and nobody could start the next one: a
- * task that is about to be killed counts as alive until it comes to run, as on a busy processor.
- */
-static bool janitor_was_lost(struct arena *a)
-{
-	return options.background != OPTION_BACKGROUND_OFF && a_load_rlx(&a->janitor.retire) != 0 &&
-		a_load_rlx(&a->janitor.beat) == BEAT_NEVER &&
-		a_load_rlx(&a->janitor.retry) <= purge_now(a) + 1 && is_ours(a);
-}
-
 void page_thread_exit(void)
 {
 	struct arena *a = arena_get();
 
-	if (!a)
+	if (!a || !os_task_alive(&a->janitor.task) || !os_task_is_mine(&a->janitor.task))
 		return;
-	if (os_task_alive(&a->janitor.task) && os_task_is_mine(&a->janitor.task)) {
-		a_store_rlx(&a->janitor.beat, BEAT_NEVER);
-		step_await(a);
-	} else if (!janitor_was_lost(a)) {
-		return;
-	}
-	if (balance_dirty(a_load_rlx(&a->balance)) > JANITOR_LEAVES_GRANULES)
+	a_store_rlx(&a->janitor.beat, BEAT_NEVER);
+	step_await(a);
+	if (dirty_now(a) > JANITOR_LEAVES_GRANULES)
 		(void)page_trim();
 }
 

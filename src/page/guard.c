@@ -196,6 +196,19 @@ static void look(struct arena *a, const struct os_headroom_files *files, bool is
 		greater(left + greater(step, LOOK_LEAST_GRANULES), GUARD_LEAST_GRANULES));
 }
 
+bool guard_begin(int64_t epoch)
+{
+	if (epoch < a_load_rlx(&inside))
+		return false;
+	a_store_rlx(&inside, epoch + INSIDE_EPOCHS);
+	return true;
+}
+
+void guard_end(void)
+{
+	a_store_rlx(&inside, 0);
+}
+
 __attribute__((cold, noinline)) void guard_freed(struct arena *a)
 {
 	const int64_t epoch = purge_now(a);
@@ -204,9 +217,8 @@ __attribute__((cold, noinline)) void guard_freed(struct arena *a)
 	const uint64_t warm = warm_now(a, &cold);
 
 	/* The janitor may open nothing: it looks at the end of its round. */
-	if (epoch < a_load_rlx(&a->guard_retry) || page_in_janitor() || epoch < a_load_rlx(&inside))
+	if (epoch < a_load_rlx(&a->guard_retry) || page_in_janitor() || !guard_begin(epoch))
 		return;
-	a_store_rlx(&inside, epoch + INSIDE_EPOCHS);
 	if (a_load_rlx(&a->limit) != GUARD_NO_LIMIT)
 		limit_hold(a, false);
 	/* Others come back when as much has been freed again. */
@@ -214,7 +226,7 @@ __attribute__((cold, noinline)) void guard_freed(struct arena *a)
 		a_cas_strong_rlx(&a->guard_at, &at,
 			warm + greater(a_load_rlx(&a->guard_step), GUARD_LEAST_GRANULES)))
 		look(a, NULL, false);
-	a_store_rlx(&inside, 0);
+	guard_end();
 }
 
 void guard_round(struct arena *a, const struct os_headroom_files *files)

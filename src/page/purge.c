@@ -210,9 +210,10 @@ size_t purge_cool(struct arena *a, int64_t epoch, size_t budget, bool is_janitor
 /* What there is without regard to its age; returns bytes. */
 static size_t trim_some(struct arena *a, bool to_cold, bool only_cold)
 {
-	const struct purge p = {
-		.epoch = purge_now(a), .to_cold = to_cold, .only_cold = only_cold
-	};
+	const struct purge p = { .epoch = purge_now(a),
+		.to_cold = to_cold,
+		.only_cold = only_cold,
+		.is_janitor = page_in_janitor() };
 	size_t pos = 0;
 
 	return purge_some(a, &pos, SIZE_MAX, &p) << PAGE_GRANULE_SHIFT;

@@ -12,6 +12,7 @@
 #include <string.h>
 
 static _Atomic(uint32_t) task_sleeps;
+static _Atomic(uint32_t) tids;
 /* The task that the calling thread plays, if any. */
 static __thread const struct os_task *task_running;
 
@@ -284,7 +285,7 @@ static int task_accept(struct os_task *task, void (*fn)(void *arg), void *arg)
 	task->fn = fn;
 	task->arg = arg;
 	os_task_claim(task);
-	a_store_rlx(&task->tid, 1);
+	a_store_rlx(&task->tid, a_add_rlx(&tids, 1) + 1);
 	return 0;
 }
 
