@@ -193,7 +193,7 @@ static void on_trap(int number, siginfo_t *info, void *context)
 	const int saved_errno = errno;
 	const struct symbol *symbol = symbol_at(program_counter(context));
 	keep_unblocked(registers(context), symbol);
-	if (++v->steps >= PARK_STEPS_MOST)
+	if (++v->steps >= v->steps_most)
 		v->stepping = false;
 	else if (counts(v, symbol) && v->steps_in++ == v->k)
 		park(v, context);

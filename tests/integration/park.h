@@ -19,7 +19,9 @@
 enum {
 	PARK_FRAMES = 20,
 	PARK_BLOCKS = 2048,       /* that a victim holds */
-	PARK_STEPS_MOST = 120000, /* then it ends without parking: in a copy each word is a step */
+	/* Then it ends without parking: in a copy, or a walk over all chunks, each word is a step. */
+	PARK_STEPS_MOST = 40000,
+	PARK_STEPS_MOST_SPECIAL = 120000, /* of the operations that come once a round */
 };
 
 enum park_phase { PARK_RUNNING = 0, PARK_PARKED, PARK_ENDED };
@@ -31,6 +33,7 @@ struct victim {
 	unsigned op;
 	enum region target; /* REGION_ANY: every step counts */
 	long k;
+	long steps_most;
 	uint64_t seed;
 
 	_Atomic(uint32_t) phase;

@@ -5,7 +5,8 @@
  * all of them go on. What the parked threads keep is measured: a slab for each class and thread,
  * and what they had under work. Then they are released, and end rightly.
  *
- * Each round is a process of its own. TEST_PARKS says how many parkings there are to be at least.
+ * Each round is a process of its own. TEST_PARKS says how many parkings there are to be at least;
+ * which regions they fall into is chance, so there are rounds until each region has had some.
  */
 #include <limits.h>
 #include <pthread.h>
@@ -24,7 +25,7 @@
 #include "park_ops.h"
 
 enum {
-	PARKS_DEFAULT = 90,
+	PARKS_DEFAULT = 45,
 	BATCHES = 6,     /* in a round */
 	BATCH = 6,       /* victims at a time; every other one is released at once */
 	SEIZE_TRIES = 2, /* in a round; each takes half a second */
@@ -36,6 +37,7 @@ enum {
 	IDLE_MS = 270,        /* after which a heap counts as idle */
 	LENGTH_FIRST = 10000, /* of an operation, before it was run to its end */
 	REGION_FACTOR = 1000, /* one parking in each region, and one more for each so many */
+	TRIES_FACTOR = 8,     /* a region that so many times the parkings never meet cannot be met */
 	/* Of a parked thread: its stack, its heap, what it was purging. */
 	WORK_BYTES_MOST = (64 << 10) + (2 << 20),
 	/* The driver's: libc's streams, records and bitmap of an arena that grew. */
@@ -137,6 +139,7 @@ static struct victim *victim_start(unsigned op, bool anywhere)
 	v->op = op;
 	v->target = anywhere ? REGION_ANY : park_ops[op].aim;
 	v->seed = test_random(&random_state);
+	v->steps_most = park_ops[op].is_special ? PARK_STEPS_MOST_SPECIAL : PARK_STEPS_MOST;
 	v->k = (long)(test_random(&random_state) % (uint64_t)length);
 	victim_count++;
 	CHECK_EQ(pthread_create(&v->thread, NULL, victim_main, v), 0);
@@ -384,15 +387,25 @@ static void begin(void)
 	CHECK(shared != MAP_FAILED);
 }
 
+static bool all_regions_met(uint64_t least)
+{
+	for (unsigned r = 0; r < REGIONS; r++) {
+		if (shared->fell[r] < least)
+			return false;
+	}
+	return true;
+}
+
 TEST_TIMEOUT(others_go_on_wherever_threads_are_parked, 3600)
 {
 	const char *text = getenv("TEST_PARKS");
 	const uint64_t want = text != NULL ? strtoull(text, NULL, 10) : PARKS_DEFAULT;
+	const uint64_t least = 1 + want / REGION_FACTOR;
 	random_state = test_seed();
 	begin();
-	while (shared->parked < want)
+	while (shared->parked < want ||
+		(!all_regions_met(least) && shared->parked < want * TRIES_FACTOR))
 		run_round();
 	print_regions();
-	for (unsigned r = 0; r < REGIONS; r++)
-		CHECK(shared->fell[r] >= 1 + want / REGION_FACTOR);
+	CHECK(all_regions_met(least));
 }

@@ -84,6 +84,7 @@ static void start_all(uint64_t *random)
 	for (unsigned i = 0; i < VICTIMS; i++) {
 		victims[i].number = i;
 		victims[i].target = REGION_ANY;
+		victims[i].steps_most = PARK_STEPS_MOST;
 		victims[i].k = (long)(test_random(random) % STEPS);
 		CHECK_EQ(pthread_create(&victims[i].thread, NULL, victim_main, &victims[i]), 0);
 	}
