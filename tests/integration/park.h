@@ -18,7 +18,7 @@
 
 enum {
 	PARK_FRAMES = 20,
-	PARK_BLOCKS = 2048,       /* that a victim holds */
+	PARK_BLOCKS = 2048, /* that a victim holds */
 	/* Then it ends without parking: in a copy, or a walk over all chunks, each word is a step. */
 	PARK_STEPS_MOST = 40000,
 	PARK_STEPS_MOST_SPECIAL = 120000, /* of the operations that come once a round */

@@ -37,7 +37,7 @@ enum {
 	IDLE_MS = 270,        /* after which a heap counts as idle */
 	LENGTH_FIRST = 10000, /* of an operation, before it was run to its end */
 	REGION_FACTOR = 1000, /* one parking in each region, and one more for each so many */
-	TRIES_FACTOR = 8,     /* a region that so many times the parkings never meet cannot be met */
+	TRIES_FACTOR = 8, /* a region that so many times the parkings never meet cannot be met */
 	/* Of a parked thread: its stack, its heap, what it was purging. */
 	WORK_BYTES_MOST = (64 << 10) + (2 << 20),
 	/* The driver's: libc's streams, records and bitmap of an arena that grew. */
