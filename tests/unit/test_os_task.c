@@ -4,6 +4,7 @@
  * every way a process can end, and it holds nothing the process has given up.
  */
 #include "harness.h"
+#include "linux/task.h"
 #include "os/os.h"
 
 #include "base/atomic.h"
@@ -523,4 +524,35 @@ TEST(of_racing_starters_one_wins)
 		SKIP("no background task here (seccomp, a sanitizer or valgrind)");
 	CHECK_EQ(a_load_rlx(&started), 1);
 	CHECK(os_task_alive(&task));
+}
+
+/*
+ * What the task does that came to run so late that its thread had ended, in a process that does not
+ * share the memory, as far as kcmp() tells; whether it says that there shall be no other.
+ */
+static uint32_t stop_of(_Atomic(uint32_t) *owner_word)
+{
+	struct os_task *late =
+		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t child;
+
+	CHECK(late != MAP_FAILED);
+	late->owner_pid = getpid();
+	late->owner_tid = (uint32_t)getpid();
+	late->owner_word = owner_word;
+	child = fork();
+	if (!child)
+		os_task_main(late);
+	CHECK_EQ(waitpid(child, NULL, 0), child);
+	return a_load_rlx(&late->stop);
+}
+
+TEST(a_thread_that_ended_at_once_is_no_reason_to_try_no_more)
+{
+	static _Atomic(uint32_t) word;
+
+	CHECK_EQ(stop_of(&word), 0);
+	CHECK_EQ(stop_of((void *)8), 0);
+	/* Nothing can be known of the thread: then there shall be none. */
+	CHECK_EQ(stop_of(NULL), 1);
 }

@@ -93,18 +93,26 @@ static bool inherit_nothing(void)
 	return true;
 }
 
+/* Compares the word and moves nobody: 0; -EAGAIN, or -EFAULT where it is unmapped, is the end. */
+static long owner_word_compare(const struct os_task *task)
+{
+	return os_syscall6(SYS_futex, (long)task->owner_word, FUTEX_CMP_REQUEUE, 0, 0,
+		(long)&task->wakes, task->owner_tid);
+}
+
 static bool owner_shares_memory(const struct os_task *task)
 {
-	long ret;
-
 	if (task->can_compare)
 		return os_syscall5(SYS_kcmp, os_pid(), task->owner_pid, KCMP_VM, 0, 0) == 0;
-	if (!task->owner_word)
-		return false;
-	/* Compares the word and moves nobody; the address may be unmapped by now. */
-	ret = os_syscall6(SYS_futex, (long)task->owner_word, FUTEX_CMP_REQUEUE, 0, 0,
-		(long)&task->wakes, task->owner_tid);
-	return ret == 0;
+	return task->owner_word && owner_word_compare(task) == 0;
+}
+
+/* Whether the thread has ended before we came to run: another one may start the next task. */
+static bool owner_has_ended(const struct os_task *task)
+{
+	const long ret = task->owner_word ? owner_word_compare(task) : 0;
+
+	return ret == -EAGAIN || ret == -EFAULT;
 }
 
 static bool owner_lives(const struct os_task *task)
@@ -127,7 +135,7 @@ _Noreturn void os_task_main(void *arg)
 
 	if (tie_to_owner(task) && inherit_nothing())
 		task->fn(task->arg);
-	else
+	else if (!owner_has_ended(task))
 		a_store_rlx(&task->stop, 1);
 	end();
 }
