@@ -8,14 +8,14 @@
  * keeps the pages that its last block had, until they are given back (slot_idle.c).
  *
  * Files: slot.c blocks in slots; slot_zone.c zones, taking and putting back; slot_move.c moving and
- * exchanging; slot_idle.c giving back.
+ * exchanging; slot_berth.c destinations made ready; slot_idle.c giving back.
  *
  * Operations        zone_get, zone_take, zone_put and the calls of core.h over them
  * Synchronization   all of them beside each other, in any number of threads and in signal handlers.
  *                   Who holds a slot (took its bit) owns its record; others may read it
  * Linearization     take and put: those of the bitmap. Growth: the CAS of `frontier`. Birth: the
  *                   CAS of the pointer to the zone. Free: the CAS of the record's head
- * Ordering          [slot.1] in docs/design/memory-orders.md; the bitmap orders what is written to a
+ * Ordering          [slot.1] to [slot.3] in docs/design/memory-orders.md; the bitmap orders what is written to a
  *                   slot and to its record, and that it is accessible, before the next taker's
  *                   reads
  * Progress          lock-free; a thread stopped anywhere keeps the slots in its hands, no more
@@ -37,6 +37,10 @@ enum {
 	SLOT_RECENT = 64,
 	/* Clean slots kept for exchanges under way. */
 	SLOT_PARKED = 4,
+	/* Places ready for blocks that outgrow their slot: one call in so many makes them. */
+	SLOT_BERTHS = 4,
+	/* Each has room for a block of a slot and a page, eight times. */
+	SLOT_BERTH_SLOTS = 9,
 	/* Small slots become accessible so many at a time: 1 GiB. */
 	SLOT_STEP_SMALL = 32,
 	/*
@@ -90,6 +94,8 @@ struct zone {
 	_Atomic(uint32_t) recent[SLOT_RECENT];
 	/* Slots (number + 1) that belong to the zone itself: clean, and out of the bitmap. */
 	_Atomic(uint32_t) parked[SLOT_PARKED];
+	/* The first slots (number + 1) of what is ready for blocks that move. */
+	_Atomic(uint32_t) berths[SLOT_BERTHS];
 };
 
 /*
@@ -165,6 +171,8 @@ enum zone_prefer {
 
 /* Takes n adjacent slots, of which the first `empty` are as preferred if there are such. */
 size_t zone_take_empty(struct zone *z, size_t n, size_t empty, enum zone_prefer prefer);
+/* Takes n adjacent slots that are clean and accessible, where a short look finds some. */
+size_t zone_take_clean(struct zone *z, size_t n);
 /* Takes exactly the slots [pos, pos + n), or none. */
 bool zone_take_at(struct zone *z, size_t pos, size_t n, bool may_call);
 /* How many slots from pos on, `most` at most, could be taken now. */
@@ -245,6 +253,16 @@ int slot_exchange(const struct slot_ref *a, const struct slot_ref *b);
 bool slot_refresh(struct zone *z, size_t pos);
 /* The same only if it is not in one mapping with its surroundings, and too many are not. */
 bool slot_refresh_if_crowded(struct zone *z, size_t pos);
+
+/* slot_berth.c */
+
+/*
+ * Takes `count` slots, SLOT_BERTH_SLOTS at most, of which the first one has no pages and is a
+ * mapping of its own, so that a move into it divides none. BITMAP_NONE: nobody has made any ready.
+ */
+size_t berth_take(struct zone *z, size_t count);
+/* Where none is left, makes some ready for the next calls, of slots that are accessible and clean. */
+void berths_fill(struct zone *z);
 
 /* realloc.c */
 

@@ -347,6 +347,11 @@ static bool take_for(struct slot_ref *to, size_t bytes, size_t room, size_t hung
 
 	to->count = slots_for(to->zone, to->offset + room);
 	to->count = max_size(need, min_size(to->count, to->zone->slots / 16));
+	if (prefer == ZONE_EMPTY && hung == 1 && to->count <= SLOT_BERTH_SLOTS) {
+		to->pos = berth_take(to->zone, to->count);
+		if (to->pos != BITMAP_NONE)
+			return true;
+	}
 	to->pos = zone_take_empty(to->zone, to->count, hung, prefer);
 	if (to->pos == BITMAP_NONE && to->count > need) {
 		to->count = need;
@@ -441,6 +446,8 @@ int slot_outgrow(const struct slot_ref *ref, size_t bytes, size_t room, unsigned
 	if (!slot_free(base))
 		os_fatal("allod: corrupted slot map\n");
 	*ret_block = slot_address(to.zone, to.pos) + to.offset;
+	if (to.zone == ref->zone)
+		berths_fill(to.zone);
 	return 0;
 }
 
@@ -514,8 +521,8 @@ static size_t park_take(struct zone *z)
 {
 	for (int i = 0; i < SLOT_PARKED; i++) {
 		uint32_t slot = a_load_rlx(&z->parked[i]);
-		/* Its record is of no meaning to others, and its pages are none. */
-		if (slot && a_cas_strong_rlx(&z->parked[i], &slot, 0))
+		/* [slot.3] acq: its record, which others have written; pairs with park_put(). */
+		if (slot && a_cas_strong_acq(&z->parked[i], &slot, 0))
 			return slot - 1;
 	}
 	return zone_take_empty(z, 1, 1, ZONE_CLEAN);
@@ -525,7 +532,8 @@ static void park_put(struct zone *z, size_t pos)
 {
 	for (int i = 0; i < SLOT_PARKED && !a_load_rlx(&z->table[pos].dirty); i++) {
 		uint32_t none = 0;
-		if (a_cas_strong_rlx(&z->parked[i], &none, (uint32_t)pos + 1))
+		/* [slot.3] rel: its record is written; pairs with park_take(). */
+		if (a_cas_strong_rel(&z->parked[i], &none, (uint32_t)pos + 1))
 			return;
 	}
 	if (slot_refresh_if_crowded(z, pos))

@@ -335,6 +335,11 @@ static size_t take_preferred(struct zone *z, size_t n, size_t empty, enum zone_p
 	return BITMAP_NONE;
 }
 
+size_t zone_take_clean(struct zone *z, size_t n)
+{
+	return take_preferred(z, n, n, ZONE_CLEAN);
+}
+
 static size_t take_free(struct zone *z, size_t n, size_t align)
 {
 	return bitmap_take(&z->map, n, align, align_offset(z, align), 0);
