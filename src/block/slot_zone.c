@@ -300,10 +300,13 @@ static size_t take_fresh(struct zone *z, uint64_t frontier, size_t n, size_t ali
 
 	if (n > z->slots || end > z->slots)
 		return BITMAP_NONE;
-	ret = frontier_move(z, frontier, end_ahead(z, end));
+	/* All that is wanted is free below it. */
+	if (end <= frontier)
+		return take_clean_at(z, pos, n) ? pos : ZONE_AGAIN;
+	end = end_ahead(z, end);
+	ret = frontier_move(z, frontier, end);
 	if (ret)
 		return ret;
-	end = end_ahead(z, end);
 	if (pos < frontier) {
 		put_bits(z, frontier, end - frontier);
 		return take_clean_at(z, pos, n) ? pos : ZONE_AGAIN;

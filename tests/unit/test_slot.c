@@ -233,6 +233,30 @@ TEST_PLAIN(frontier_goes_ahead)
 	slot_check_zone(SLOT_LARGE);
 }
 
+/* A look at the first free slots finds none without pages, but those below the frontier are so. */
+TEST_PLAIN(frontier_stays)
+{
+	struct zone *z;
+	uint64_t frontier;
+	size_t pos;
+
+	slot_start();
+	z = zone_get(SLOT_LARGE, true);
+	CHECK(z != NULL);
+	for (size_t i = 0; i < 70; i++) {
+		CHECK_EQ(zone_take(z, 1, 1, true), i);
+		a_store_rlx(&z->table[i].dirty, MIB);
+	}
+	for (size_t i = 0; i < 70; i++)
+		zone_put(z, i, 1);
+	frontier = a_load_rlx(&z->frontier);
+	CHECK(frontier > 70);
+	pos = zone_take_empty(z, 1, 1, ZONE_CLEAN);
+	CHECK_EQ(pos, frontier - 1);
+	CHECK_EQ(a_load_rlx(&z->frontier), frontier);
+	zone_put(z, pos, 1);
+}
+
 TEST_PLAIN(smaller_zone)
 {
 	slot_start();
