@@ -17,7 +17,7 @@
 /* What an allocation asks for, looked through. */
 struct request {
 	struct allod_percpu_pool *pool;
-	uint32_t bits;
+	uint32_t size;      /* in granules */
 	unsigned align_log; /* in granules */
 	bool is_zero;
 };
@@ -26,7 +26,7 @@ struct request {
 static inline void element_start(uintptr_t element)
 {
 	struct percpu_chunk *chunk = chunk_of(element);
-	uint32_t bit = (uint32_t)((element - chunk->base) >> GRANULE_SHIFT);
+	uint32_t bit = chunk_bit_of(chunk, element);
 
 	a_or_rlx(&chunk->live[bit / 64], 1ull << bit % 64);
 }
@@ -46,10 +46,11 @@ bool percpu_pool_is_frozen(const struct allod_percpu_pool *pool)
 }
 
 /* Makes a chunk that has room for the request; 0 or a negative errno. Takes and leaves the locks. */
-int percpu_pool_grow(struct allod_percpu_pool *pool, bool is_file, uint32_t bits, uint32_t align)
+int percpu_pool_grow(struct allod_percpu_pool *pool, enum chunk_kind kind, uint32_t size,
+	uint32_t align)
 {
 	const struct allod_percpu_options *o = &pool->options;
-	size_t bytes = (size_t)bits << GRANULE_SHIFT;
+	size_t bytes = (size_t)size << GRANULE_SHIFT;
 	size_t unit;
 	int error = -ENOMEM;
 
@@ -61,7 +62,7 @@ int percpu_pool_grow(struct allod_percpu_pool *pool, bool is_file, uint32_t bits
 	if (bytes > unit && !o->unit_bytes && pool->stride == ALLOD_PERCPU_STRIDE)
 		unit = round_up(bytes, SLOT_BYTES);
 	if (bytes <= unit && percpu_pool_may_grow(pool))
-		percpu_chunk_make(pool, is_file, unit, (size_t)align << GRANULE_SHIFT, &error);
+		percpu_chunk_make(pool, kind, unit, (size_t)align << GRANULE_SHIFT, &error);
 	/* Chunks are as large as what there is, so that most of one is used. */
 	if (!error && !o->unit_bytes && pool->stride == ALLOD_PERCPU_STRIDE &&
 		pool->next_unit_bytes < UNIT_MOST_BYTES &&
@@ -72,12 +73,24 @@ int percpu_pool_grow(struct allod_percpu_pool *pool, bool is_file, uint32_t bits
 	return error;
 }
 
-static void note_size(struct allod_percpu_pool *pool, uint32_t bits)
+static void note_size(struct allod_percpu_pool *pool, uint32_t size)
 {
-	uint32_t bytes = bits << GRANULE_SHIFT;
+	uint32_t bytes = size << GRANULE_SHIFT;
 
 	pool->smallest = bytes < pool->smallest ? bytes : pool->smallest;
 	pool->largest = bytes > pool->largest ? bytes : pool->largest;
+}
+
+/* Where elements of a size are: coarse chunks have no other sizes than multiples of their grain. */
+static enum chunk_kind kind_for(const struct allod_percpu_pool *pool, uint32_t size)
+{
+	enum { GRAIN = 1 << (COARSE_SHIFT - GRANULE_SHIFT) };
+
+	if (pool->options.content == ALLOD_PERCPU_CONTENT_INIT)
+		return CHUNK_FILE;
+	return pool->has_coarse && size % GRAIN == 0 && size >= COARSE_LEAST_BYTES >> GRANULE_SHIFT
+		? CHUNK_COARSE
+		: CHUNK_PLAIN;
 }
 
 /* Elements by the lock. Returns their number; 0 and a negative errno if there are none. */
@@ -85,18 +98,24 @@ static uint32_t take_locked(const struct request *rq, uint32_t want, uintptr_t *
 	uint32_t *ret_clean, int *ret_error)
 {
 	struct allod_percpu_pool *pool = rq->pool;
-	bool is_file = pool->options.content == ALLOD_PERCPU_CONTENT_INIT;
+	enum chunk_kind kind = kind_for(pool, rq->size);
 	uint32_t align = 1u << rq->align_log;
 	uint32_t count = 0;
 
 	*ret_error = 0;
 	while (!count && !*ret_error) {
 		percpu_pool_lock(pool);
-		count = percpu_pool_take_many(pool, is_file, rq->bits, align, want, ret, ret_clean);
-		note_size(pool, rq->bits);
+		count = percpu_pool_take_many(pool, kind, rq->size, align, want, ret, ret_clean);
+		note_size(pool, rq->size);
 		percpu_pool_unlock(pool);
-		if (!count)
-			*ret_error = percpu_pool_grow(pool, is_file, rq->bits, align);
+		if (count)
+			break;
+		*ret_error = percpu_pool_grow(pool, kind, rq->size, align);
+		/* What is free elsewhere will do. */
+		if (*ret_error && kind == CHUNK_COARSE) {
+			*ret_error = 0;
+			kind = CHUNK_PLAIN;
+		}
 	}
 	return count;
 }
@@ -111,7 +130,7 @@ static void *fail(int error)
 static int element_prepare(const struct request *rq, uintptr_t element, bool is_clean)
 {
 	if (rq->is_zero && !is_clean)
-		return percpu_content_zero_many(&element, 1, rq->bits);
+		return percpu_content_zero_many(&element, 1, rq->size);
 	return 0;
 }
 
@@ -145,7 +164,7 @@ static COLD void *alloc_direct(const struct request *rq)
 	error = element_prepare(rq, element, clean);
 	percpu_pool_lock(rq->pool);
 	if (error)
-		percpu_pool_give(&element, 1, rq->bits);
+		percpu_pool_give(&element, 1, rq->size);
 	else
 		rq->pool->allocs++;
 	percpu_pool_unlock(rq->pool);
@@ -191,7 +210,7 @@ static int bin_fill(struct percpu_bin *bin, const struct request *rq)
 	bin->clean = clean;
 	if (!rq->is_zero || clean)
 		return 0;
-	error = percpu_content_zero_many(bin->element, bin->count, rq->bits);
+	error = percpu_content_zero_many(bin->element, bin->count, rq->size);
 	if (!error)
 		bin->clean = bin->count;
 	return error;
@@ -200,8 +219,8 @@ static int bin_fill(struct percpu_bin *bin, const struct request *rq)
 /* The bin is another's, or empty, or has nothing clean. */
 static COLD void *alloc_slow(const struct request *rq)
 {
-	struct percpu_cache *cache = rq->bits <= BIN_GRANULES ? percpu_cache_get() : NULL;
-	uint64_t key = bin_key(a_load_rlx(&rq->pool->serial), rq->bits, rq->align_log);
+	struct percpu_cache *cache = rq->size <= BIN_GRANULES ? percpu_cache_get() : NULL;
+	uint64_t key = bin_key(a_load_rlx(&rq->pool->serial), rq->size, rq->align_log);
 	struct percpu_bin *bin;
 	int error;
 
@@ -230,14 +249,15 @@ static COLD void *alloc_careful(const struct request *rq)
 		return fail(error);
 	percpu_pool_lock(pool);
 	struct percpu_chunk *chunk = chunk_of(element);
-	uint32_t bit = (uint32_t)((element - chunk->base) >> GRANULE_SHIFT);
+	uint32_t bit = chunk_bit_of(chunk, element);
+	uint32_t bits = chunk_bits_of(chunk, rq->size);
 	if (pool_has(pool, ALLOD_PERCPU_ROBUST) && pool_has(pool, ALLOD_PERCPU_POISON) && !clean &&
-		!percpu_content_is_poison(chunk, bit, rq->bits))
+		!percpu_content_is_poison(chunk, bit, bits))
 		percpu_fatal("allod: percpu: poison overwritten\n");
 	if (rq->is_zero && !clean)
-		error = percpu_content_put(chunk, bit, rq->bits, (struct content){ NULL, 0 });
+		error = percpu_content_put(chunk, bit, bits, (struct content){ NULL, 0 });
 	if (error)
-		percpu_pool_give(&element, 1, rq->bits);
+		percpu_pool_give(&element, 1, rq->size);
 	else
 		pool->allocs++;
 	percpu_pool_unlock(pool);
@@ -253,7 +273,7 @@ static COLD void *alloc_checked(struct allod_percpu_pool *pool, size_t bytes, si
 {
 	size_t most = pool->stride - (pool_has(pool, ALLOD_PERCPU_GUARD) ? BLOCK_BYTES : 0);
 	struct request rq = {
-		.pool = pool, .bits = granules(bytes ? bytes : 1), .is_zero = is_zero
+		.pool = pool, .size = granules(bytes ? bytes : 1), .is_zero = is_zero
 	};
 
 	if (align && !is_power_of_two(align))
@@ -262,7 +282,7 @@ static COLD void *alloc_checked(struct allod_percpu_pool *pool, size_t bytes, si
 		return fail(-EINVAL);
 	if (bytes > most || align > most)
 		return fail(-ENOMEM);
-	rq.align_log = bits_align_log(rq.bits);
+	rq.align_log = size_align_log(rq.size);
 	if (align >> GRANULE_SHIFT > 1u << rq.align_log)
 		rq.align_log = (unsigned)__builtin_ctzll(align >> GRANULE_SHIFT);
 	if (pool->is_careful)
@@ -273,16 +293,16 @@ static COLD void *alloc_checked(struct allod_percpu_pool *pool, size_t bytes, si
 static inline void *alloc(struct allod_percpu_pool *pool, size_t bytes, size_t align, bool is_zero)
 {
 	struct percpu_cache *cache = percpu_cache_self;
-	uint32_t bits = granules(bytes);
+	uint32_t size = granules(bytes);
 
 	if (__builtin_expect(bytes - 1 < pool->usual_bytes && align <= ALIGN_UNASKED &&
 			    !(align & (align - 1)) && cache &&
 			    a_load_rlx(&cache->epoch) == percpu_epoch(),
 		    1)) {
-		unsigned log = bits_align_log(bits);
+		unsigned log = size_align_log(size);
 		if (align >> GRANULE_SHIFT > 1u << log)
 			log = (unsigned)__builtin_ctzll(align >> GRANULE_SHIFT);
-		uint64_t key = bin_key(a_load_rlx(&pool->serial), bits, log);
+		uint64_t key = bin_key(a_load_rlx(&pool->serial), size, log);
 		struct percpu_bin *bin = bin_of(cache, key);
 		if (__builtin_expect(a_load_rlx(&bin->key) == key &&
 				    (is_zero ? bin->clean : bin->count),
@@ -308,44 +328,44 @@ EXPORT void ALLOD_PERCPU *allod_percpu_zalloc(struct allod_percpu_pool *pool, si
 }
 
 /* Gives an element back by the lock. */
-static COLD void free_direct(struct percpu_chunk *chunk, uintptr_t element, uint32_t bits)
+static COLD void free_direct(struct percpu_chunk *chunk, uintptr_t element, uint32_t size)
 {
 	struct allod_percpu_pool *pool = chunk->pool;
 
 	percpu_pool_lock(pool);
 	pool->frees++;
-	percpu_pool_give(&element, 1, bits);
+	percpu_pool_give(&element, 1, size);
 	percpu_pool_settle(pool);
 	percpu_pool_unlock(pool);
 }
 
-static COLD void free_careful(struct percpu_chunk *chunk, uint32_t bit, uint32_t bits)
+static COLD void free_careful(struct percpu_chunk *chunk, uint32_t bit, uint32_t size)
 {
 	struct allod_percpu_pool *pool = chunk->pool;
-	uintptr_t element = chunk->base + ((uintptr_t)bit << GRANULE_SHIFT);
+	uintptr_t element = chunk_element(chunk, bit);
 
 	percpu_pool_lock(pool);
 	pool->frees++;
 	if (chunk->is_file)
 		percpu_content_freed(chunk, bit);
 	if (pool_has(pool, ALLOD_PERCPU_POISON))
-		percpu_content_poison(chunk, bit, bits);
-	percpu_pool_give(&element, 1, bits);
+		percpu_content_poison(chunk, bit, chunk_bits_of(chunk, size));
+	percpu_pool_give(&element, 1, size);
 	percpu_pool_settle(pool);
 	percpu_pool_unlock(pool);
 }
 
 /* The bin is full, another's, or not yet the thread's. */
-static COLD void free_slow(struct percpu_chunk *chunk, uintptr_t element, uint32_t bits,
+static COLD void free_slow(struct percpu_chunk *chunk, uintptr_t element, uint32_t size,
 	uint64_t key)
 {
-	struct percpu_cache *cache = bits <= BIN_GRANULES ? percpu_cache_get() : NULL;
+	struct percpu_cache *cache = size <= BIN_GRANULES ? percpu_cache_get() : NULL;
 	struct percpu_bin *bin = cache ? bin_of(cache, key) : NULL;
 
 	if (bin && a_load_rlx(&bin->key) != key && (!bin->count || ++bin->misses > BIN_MISSES))
 		percpu_bin_evict(bin, key, chunk->pool);
 	if (!bin || a_load_rlx(&bin->key) != key) {
-		free_direct(chunk, element, bits);
+		free_direct(chunk, element, size);
 		return;
 	}
 	if (bin->count >= bin->limit)
@@ -359,9 +379,11 @@ static inline struct percpu_chunk *element_end(uintptr_t element, uint32_t *ret_
 {
 	struct percpu_chunk *chunk = percpu_root ? chunk_of(element) : NULL;
 
-	if (__builtin_expect(!chunk || element % ALLOD_PERCPU_GRANULE, 0))
+	if (__builtin_expect(!chunk, 0))
 		percpu_fatal_free(element);
-	uint32_t bit = (uint32_t)((element - chunk->base) >> GRANULE_SHIFT);
+	if (__builtin_expect(element & ((1u << chunk->shift) - 1), 0))
+		percpu_fatal_free(element);
+	uint32_t bit = chunk_bit_of(chunk, element);
 	uint64_t mask = 1ull << bit % 64;
 	/* In a child, first of all: an element that is not live any more would be made free twice.
 	 * [percpu.10] acq: what made the maps found it live; pairs with percpu_pool_recover(). */
@@ -386,16 +408,16 @@ EXPORT void allod_percpu_free(void ALLOD_PERCPU *pointer)
 	if (!element)
 		return;
 	struct percpu_chunk *chunk = element_end(element, &bit);
-	uint32_t bits = chunk_end_of(chunk, bit) + 1 - bit;
-	unsigned log = bits_align_log(bits);
-	uint64_t key = bin_key(a_load_rlx(&chunk->pool->serial), bits, log);
+	uint32_t size = chunk_size_at(chunk, bit);
+	unsigned log = size_align_log(size);
+	bool is_aligned = !(element & (((uintptr_t)ALLOD_PERCPU_GRANULE << log) - 1));
+	uint64_t key = bin_key(a_load_rlx(&chunk->pool->serial), size, log);
 	if (__builtin_expect(chunk->pool->is_careful || chunk->is_file, 0)) {
-		free_careful(chunk, bit, bits);
+		free_careful(chunk, bit, size);
 		return;
 	}
-	if (__builtin_expect(bits <= BIN_GRANULES && cache &&
-			    a_load_rlx(&cache->epoch) == percpu_epoch() &&
-			    !(bit & ((1u << log) - 1)),
+	if (__builtin_expect(size <= BIN_GRANULES && cache &&
+			    a_load_rlx(&cache->epoch) == percpu_epoch() && is_aligned,
 		    1)) {
 		struct percpu_bin *bin = bin_of(cache, key);
 		if (__builtin_expect(a_load_rlx(&bin->key) == key && bin->count < bin->limit, 1)) {
@@ -403,11 +425,11 @@ EXPORT void allod_percpu_free(void ALLOD_PERCPU *pointer)
 			a_store_rlx(&bin->frees, a_load_rlx(&bin->frees) + 1);
 			return;
 		}
-		free_slow(chunk, element, bits, key);
+		free_slow(chunk, element, size, key);
 		return;
 	}
-	if (bits <= BIN_GRANULES && !(bit & ((1u << log) - 1)))
-		free_slow(chunk, element, bits, key);
+	if (size <= BIN_GRANULES && is_aligned)
+		free_slow(chunk, element, size, key);
 	else
-		free_direct(chunk, element, bits);
+		free_direct(chunk, element, size);
 }

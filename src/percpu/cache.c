@@ -37,7 +37,7 @@ void percpu_bin_drain(struct percpu_bin *bin, uint32_t count)
 	struct allod_percpu_pool *pool = bin_pool_lock(bin);
 
 	if (pool) {
-		percpu_pool_give(bin->element, count, bin_bits(a_load_rlx(&bin->key)));
+		percpu_pool_give(bin->element, count, bin_size(a_load_rlx(&bin->key)));
 		counts_fold(bin, pool);
 		percpu_pool_settle(pool);
 		percpu_pool_unlock(pool);

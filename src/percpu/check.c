@@ -21,7 +21,7 @@ const char *percpu_pool_check(struct allod_percpu_pool *pool)
 static bool chunk_is_poison(struct percpu_chunk *chunk)
 {
 	for (uint32_t i = 0; i < chunk->blocks; i++) {
-		uint32_t at = i * BLOCK_BITS;
+		uint32_t at = block_base(chunk, i);
 		uint32_t end = at + chunk->block[i].fresh;
 
 		while ((at = bits_next_clear(chunk->alloc, at, end)) < end) {

@@ -68,12 +68,13 @@ static struct truth truth_of(const uint64_t *map, uint32_t bits)
 const char *percpu_block_check(const struct percpu_chunk *chunk, uint32_t block)
 {
 	const struct percpu_hint *h = &chunk->block[block];
-	const uint64_t *map = chunk->alloc + block * BLOCK_WORDS;
-	struct truth t = truth_of(map, BLOCK_BITS);
+	const uint32_t size = BLOCK_BYTES >> chunk->shift;
+	const uint64_t *map = chunk->alloc + block * (size / 64);
+	struct truth t = truth_of(map, size);
 
 	if (h->contig != t.longest)
 		return "block: contig hint is not the longest run";
-	if (h->contig && !is_run(map, BLOCK_BITS, h->contig_start, h->contig, false))
+	if (h->contig && !is_run(map, size, h->contig_start, h->contig, false))
 		return "block: contig hint is no free run";
 	if (h->left != t.left)
 		return "block: left free is wrong";
@@ -81,7 +82,7 @@ const char *percpu_block_check(const struct percpu_chunk *chunk, uint32_t block)
 		return "block: right free is wrong";
 	if (h->first != t.first)
 		return "block: first free is wrong";
-	if (h->scan && !is_run(map, BLOCK_BITS, h->scan_start, h->scan, false))
+	if (h->scan && !is_run(map, size, h->scan_start, h->scan, false))
 		return "block: scan hint is no free run";
 	return order_check(h);
 }
@@ -113,11 +114,14 @@ const char *percpu_hints_check(const struct percpu_chunk *chunk)
 	struct truth t = truth_of(chunk->alloc, chunk->bits);
 	uint32_t idle = 0;
 
+	if (chunk->bits != (chunk->blocks << BLOCK_SHIFT) >> chunk->shift)
+		return "chunk: its grains are not its blocks'";
 	for (uint32_t i = 0; i < chunk->blocks; i++) {
 		const char *wrong = percpu_block_check(chunk, i);
 		if (wrong)
 			return wrong;
-		idle += chunk->block[i].left == BLOCK_BITS && chunk->block[i].fresh;
+		idle += chunk->block[i].left == (uint32_t)BLOCK_BYTES >> chunk->shift &&
+			chunk->block[i].fresh;
 	}
 	if (h->contig > t.longest ||
 		!is_run(chunk->alloc, chunk->bits, h->contig_start, h->contig, true))

@@ -16,7 +16,7 @@ unsigned percpu_chunk_list_of(uint32_t contig)
 
 static void list_remove(struct percpu_chunk *chunk)
 {
-	struct percpu_chunk **head = &chunk->pool->lists[chunk->is_file][chunk->list];
+	struct percpu_chunk **head = &chunk->pool->lists[chunk->kind][chunk->list];
 
 	if (chunk->prev)
 		chunk->prev->next = chunk->next;
@@ -28,7 +28,7 @@ static void list_remove(struct percpu_chunk *chunk)
 
 static void list_insert(struct percpu_chunk *chunk, unsigned list)
 {
-	struct percpu_chunk **head = &chunk->pool->lists[chunk->is_file][list];
+	struct percpu_chunk **head = &chunk->pool->lists[chunk->kind][list];
 
 	chunk->list = list;
 	chunk->prev = NULL;
@@ -71,16 +71,17 @@ static uint64_t align_mask(uint32_t base, uint32_t align)
 	return align == 1 ? ~0ull : ~0ull / ((1ull << align) - 1);
 }
 
-static uint32_t find_short(const uint64_t *map, uint32_t from, uint32_t bits, uint32_t align,
-	uint32_t base)
+/* A run in a block of `words` words, whose first bit is `base`. */
+static uint32_t find_short(const uint64_t *map, uint32_t words, uint32_t from, uint32_t bits,
+	uint32_t align, uint32_t base)
 {
 	uint64_t keep = ~0ull << from % 64;
 
-	for (uint32_t word = from / 64; word < BLOCK_WORDS; word++, keep = ~0ull) {
+	for (uint32_t word = from / 64; word < words; word++, keep = ~0ull) {
 		uint64_t free = ~map[word];
 		if (!free)
 			continue;
-		uint64_t next = bits > 1 && word + 1 < BLOCK_WORDS ? ~map[word + 1] : 0;
+		uint64_t next = bits > 1 && word + 1 < words ? ~map[word + 1] : 0;
 		uint64_t starts = bits_run_starts(free, next, bits) & keep &
 			align_mask(base + word * 64, align);
 		if (starts)
@@ -89,13 +90,13 @@ static uint32_t find_short(const uint64_t *map, uint32_t from, uint32_t bits, ui
 	return NOWHERE;
 }
 
-static uint32_t find_long(const uint64_t *map, uint32_t from, uint32_t bits, uint32_t align,
-	uint32_t base)
+static uint32_t find_long(const uint64_t *map, uint32_t size, uint32_t from, uint32_t bits,
+	uint32_t align, uint32_t base)
 {
-	while (from + bits <= BLOCK_BITS) {
-		uint32_t start = bits_next_clear(map, from, BLOCK_BITS);
+	while (from + bits <= size) {
+		uint32_t start = bits_next_clear(map, from, size);
 		start = align_up(base + start, align) - base;
-		if (start + bits > BLOCK_BITS)
+		if (start + bits > size)
 			break;
 		uint32_t used = bits_next_set(map, start, start + bits);
 		if (used == start + bits)
@@ -110,8 +111,8 @@ uint32_t percpu_block_find(const struct percpu_chunk *chunk, uint32_t block, uin
 	uint32_t align)
 {
 	const struct percpu_hint *hint = &chunk->block[block];
-	const uint64_t *map = chunk->alloc + block * BLOCK_WORDS;
-	uint32_t base = block * BLOCK_BITS;
+	const uint64_t *map = chunk->alloc + block * block_words(chunk);
+	uint32_t base = block_base(chunk, block);
 	uint32_t from = hint->first;
 	uint32_t at;
 
@@ -120,15 +121,16 @@ uint32_t percpu_block_find(const struct percpu_chunk *chunk, uint32_t block, uin
 	/* What lies in front of the longest run is at most as long as the scan hint. */
 	if (hint->scan && hint->scan_start < hint->contig_start && bits > hint->scan)
 		from = hint->scan_start + hint->scan;
-	at = bits <= 64 ? find_short(map, from, bits, align, base)
-			: find_long(map, from, bits, align, base);
+	at = bits <= 64 ? find_short(map, block_words(chunk), from, bits, align, base)
+			: find_long(map, block_bits(chunk), from, bits, align, base);
 	return at == NOWHERE ? NOWHERE : base + at;
 }
 
-static bool is_avoided(const struct percpu_avoid *avoid, uint32_t block)
+static bool is_avoided(const struct percpu_chunk *chunk, const struct percpu_avoid *avoid,
+	uint32_t block)
 {
 	for (uint32_t i = 0; avoid->is_apart && i < avoid->count; i++) {
-		if (avoid->block[i] == block)
+		if (block - avoid->block[i] < line_blocks(chunk))
 			return true;
 	}
 	return false;
@@ -156,11 +158,12 @@ static uint32_t tightest_block(const struct percpu_chunk *chunk, uint32_t from, 
 	uint32_t stop = chunk->blocks;
 	uint32_t best = NOWHERE;
 	uint32_t least = NOWHERE;
+	uint32_t whole = block_bits(chunk);
 
 	*ret_first = chunk->blocks;
-	for (uint32_t i = from; i < stop && least > bits && least != BLOCK_BITS; i++) {
+	for (uint32_t i = from; i < stop && least > bits && least != whole; i++) {
 		uint32_t contig = chunk->block[i].contig;
-		if (is_avoided(avoid, i))
+		if (is_avoided(chunk, avoid, i))
 			continue;
 		if (*ret_first > i && may_have(chunk, i, bits)) {
 			*ret_first = i;
@@ -169,7 +172,7 @@ static uint32_t tightest_block(const struct percpu_chunk *chunk, uint32_t from, 
 		if (contig >= bits && contig < least) {
 			least = contig;
 			best = i;
-		} else if (contig == BLOCK_BITS) {
+		} else if (contig == whole) {
 			break;
 		}
 	}
@@ -185,9 +188,9 @@ static uint32_t find_from(const struct percpu_chunk *chunk, uint32_t from, uint3
 
 	for (uint32_t i = from; i < chunk->blocks; i++) {
 		const struct percpu_hint *hint = &chunk->block[i];
-		uint32_t base = i * BLOCK_BITS;
+		uint32_t base = block_base(chunk, i);
 
-		if (is_avoided(avoid, i)) {
+		if (is_avoided(chunk, avoid, i)) {
 			if (len && align_up(start, align) + bits <= base)
 				return align_up(start, align);
 			len = 0;
@@ -201,11 +204,11 @@ static uint32_t find_from(const struct percpu_chunk *chunk, uint32_t from, uint3
 		uint32_t at = percpu_block_find(chunk, i, bits, align);
 		if (at != NOWHERE)
 			return at;
-		if (hint->left == BLOCK_BITS) {
+		if (hint->left == block_bits(chunk)) {
 			start = len ? start : base;
-			len += BLOCK_BITS;
+			len += block_bits(chunk);
 		} else {
-			start = base + BLOCK_BITS - hint->right;
+			start = base + block_bits(chunk) - hint->right;
 			len = hint->right;
 		}
 	}
@@ -217,7 +220,7 @@ static uint32_t find_from(const struct percpu_chunk *chunk, uint32_t from, uint3
 static uint32_t find_begin(const struct percpu_chunk *chunk, bool is_like,
 	const struct percpu_avoid *avoid)
 {
-	uint32_t first = chunk->hint.first / BLOCK_BITS;
+	uint32_t first = block_of(chunk, chunk->hint.first);
 	uint32_t from = is_like && chunk->skip_block > first ? chunk->skip_block : first;
 
 	for (uint32_t i = 0; !avoid->is_apart && i < avoid->count; i++) {
@@ -242,6 +245,19 @@ static void skip_note(struct percpu_chunk *chunk, uint32_t block, uint32_t bits,
 	chunk->skip_align = align;
 }
 
+/* A place in the caller's own blocks, as far as the search would not come to them. */
+static uint32_t find_own(const struct percpu_chunk *chunk, uint32_t from, uint32_t bits,
+	uint32_t align, const struct percpu_avoid *avoid)
+{
+	uint32_t stop = avoid->own == NOWHERE ? 0 : avoid->own + line_blocks(chunk);
+	uint32_t at = NOWHERE;
+
+	stop = stop < from ? stop : from;
+	for (uint32_t i = avoid->own; i < stop && at == NOWHERE; i++)
+		at = percpu_block_find(chunk, i, bits, align);
+	return at;
+}
+
 /*
  * A place in the chunk for a run, or NOWHERE: in the block that it fits best, or the first if it does
  * not fit in one. `align` in granules. What a search passes
@@ -255,15 +271,14 @@ uint32_t percpu_chunk_find(struct percpu_chunk *chunk, uint32_t bits, uint32_t a
 {
 	bool is_like = bits >= chunk->skip_bits && align >= chunk->skip_align;
 	uint32_t from = find_begin(chunk, is_like, avoid);
-	uint32_t at = NOWHERE;
 	uint32_t first;
+	uint32_t at;
 
 	if (chunk->hint.contig < bits)
 		return NOWHERE;
-	if (bits > BLOCK_BITS)
+	if (bits > block_bits(chunk))
 		return find_from(chunk, from, bits, align, avoid);
-	if (avoid->own < from)
-		at = percpu_block_find(chunk, avoid->own, bits, align);
+	at = find_own(chunk, from, bits, align, avoid);
 	if (at != NOWHERE)
 		return at;
 	uint32_t block = tightest_block(chunk, from, bits, avoid, &first);
@@ -271,7 +286,7 @@ uint32_t percpu_chunk_find(struct percpu_chunk *chunk, uint32_t bits, uint32_t a
 		at = percpu_block_find(chunk, block, bits, align);
 	if (at == NOWHERE) {
 		at = find_from(chunk, from, bits, align, avoid);
-		first = at == NOWHERE ? chunk->blocks : at / BLOCK_BITS;
+		first = at == NOWHERE ? chunk->blocks : block_of(chunk, at);
 	}
 	skip_note(chunk, first, bits, align);
 	return at;
@@ -281,7 +296,7 @@ static void assert_blocks(const struct percpu_chunk *chunk, uint32_t start, uint
 {
 	if (!ALLOD_ASSERTIONS)
 		return;
-	for (uint32_t i = start / BLOCK_BITS; i <= (end - 1) / BLOCK_BITS; i++)
+	for (uint32_t i = block_of(chunk, start); i <= block_of(chunk, end - 1); i++)
 		ASSERT(!percpu_block_check(chunk, i));
 }
 

@@ -31,9 +31,10 @@ struct layout {
  */
 enum { SKEW_BYTES = 11 * 64, SKEW_FROM = 8192 };
 
-static struct layout layout_of(uint32_t blocks, bool is_file)
+static struct layout layout_of(uint32_t blocks, enum chunk_kind kind)
 {
-	size_t map = (size_t)blocks * BLOCK_WORDS * sizeof(uint64_t);
+	bool is_file = kind == CHUNK_FILE;
+	size_t map = (size_t)blocks * (BLOCK_BYTES >> percpu_grain_shift(kind)) / 8;
 	size_t skew = map >= SKEW_FROM ? SKEW_BYTES : 0;
 	struct layout l = { .block = round_up(sizeof(struct percpu_chunk), 64) };
 
@@ -46,20 +47,23 @@ static struct layout layout_of(uint32_t blocks, bool is_file)
 	return l;
 }
 
-static struct percpu_chunk *chunk_structure(struct allod_percpu_pool *pool, bool is_file,
+static struct percpu_chunk *chunk_structure(struct allod_percpu_pool *pool, enum chunk_kind kind,
 	size_t bytes)
 {
 	uint32_t blocks = (uint32_t)(bytes >> BLOCK_SHIFT);
-	struct layout l = layout_of(blocks, is_file);
+	bool is_file = kind == CHUNK_FILE;
+	struct layout l = layout_of(blocks, kind);
 	uint8_t *at = percpu_meta_alloc(l.bytes);
 	struct percpu_chunk *chunk = (void *)at;
 
 	if (!at)
 		return NULL;
 	chunk->pool = pool;
+	chunk->kind = kind;
 	chunk->is_file = is_file;
+	chunk->shift = percpu_grain_shift(kind);
 	chunk->blocks = blocks;
-	chunk->bits = blocks * BLOCK_BITS;
+	chunk->bits = block_base(chunk, blocks);
 	chunk->stride = pool->stride;
 	chunk->block = (void *)(at + l.block);
 	chunk->live = (void *)(at + l.live);
@@ -136,10 +140,10 @@ static void addresses_drop(struct percpu_chunk *chunk)
 		percpu_arena_put(chunk->arena, chunk->base, bytes);
 }
 
-/* Granules at the end of each unit that fault, never a part of an element. */
+/* Grains at the end of each unit that fault, never a part of an element. */
 uint32_t percpu_chunk_guard_bits(const struct percpu_chunk *chunk)
 {
-	uint32_t bits = (uint32_t)(os_facts()->page_bytes >> GRANULE_SHIFT);
+	uint32_t bits = (uint32_t)(os_facts()->page_bytes >> chunk->shift);
 
 	return pool_has(chunk->pool, ALLOD_PERCPU_GUARD) && chunk->bits >= 2 * bits ? bits : 0;
 }
@@ -149,11 +153,10 @@ static void guard_install(struct percpu_chunk *chunk, unsigned cpu)
 	uint32_t bits = percpu_chunk_guard_bits(chunk);
 
 	if (bits)
-		os_guard(chunk_place(chunk, cpu, chunk->bits - bits),
-			(size_t)bits << GRANULE_SHIFT);
+		os_guard(chunk_place(chunk, cpu, chunk->bits - bits), (size_t)bits << chunk->shift);
 }
 
-/* Takes the granules of the guard, with an end as of an element that is not live. */
+/* Takes the grains of the guard, with an end as of an element that is not live. */
 static void guard_take(struct percpu_chunk *chunk)
 {
 	uint32_t bits = percpu_chunk_guard_bits(chunk);
@@ -195,10 +198,12 @@ static void chunk_first_state(struct percpu_chunk *chunk)
 {
 	bool is_written = chunk->pool->options.init_cpu || (chunk->is_file && !chunk->image);
 
+	const uint32_t size = block_bits(chunk);
+
 	for (uint32_t i = 0; i < chunk->blocks; i++) {
-		chunk->block[i].contig = chunk->block[i].left = chunk->block[i].right = BLOCK_BITS;
+		chunk->block[i].contig = chunk->block[i].left = chunk->block[i].right = size;
 		/* Of what a callback wrote, nothing is known to be zero. */
-		chunk->block[i].fresh = is_written ? BLOCK_BITS : 0;
+		chunk->block[i].fresh = is_written ? size : 0;
 	}
 	chunk->hint.contig = chunk->hint.left = chunk->hint.right = chunk->bits;
 	chunk->free_bits = chunk->bits;
@@ -218,7 +223,7 @@ void percpu_block_touch(struct percpu_chunk *chunk, uint32_t block, uint32_t upt
 
 	if (!hint->fresh) {
 		chunk->pool->dirty_blocks++;
-		if (hint->left == BLOCK_BITS)
+		if (hint->left == block_bits(chunk))
 			chunk->idle_blocks++, chunk->pool->idle_blocks++;
 	}
 	if (hint->fresh < upto)
@@ -250,10 +255,10 @@ static void chunk_enter(struct percpu_chunk *chunk)
 	percpu_chunk_list(chunk);
 }
 
-struct percpu_chunk *percpu_chunk_make(struct allod_percpu_pool *pool, bool is_file, size_t bytes,
-	size_t align, int *ret_error)
+struct percpu_chunk *percpu_chunk_make(struct allod_percpu_pool *pool, enum chunk_kind kind,
+	size_t bytes, size_t align, int *ret_error)
 {
-	struct percpu_chunk *chunk = chunk_structure(pool, is_file, bytes);
+	struct percpu_chunk *chunk = chunk_structure(pool, kind, bytes);
 
 	if (!chunk) {
 		*ret_error = -ENOMEM;

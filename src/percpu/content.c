@@ -141,7 +141,7 @@ uint8_t *percpu_content_image(const struct percpu_chunk *chunk, uint32_t bit)
 {
 	if (!chunk->is_file || percpu_content_is_frozen(chunk))
 		return NULL;
-	return chunk->image + ((size_t)bit << GRANULE_SHIFT);
+	return chunk->image + ((size_t)bit << chunk->shift);
 }
 
 /* Which blocks have memory */
@@ -206,7 +206,7 @@ static void view_ask(struct view *v, uint32_t block)
 	uint32_t per = (uint32_t)(os_facts()->page_bytes >> BLOCK_SHIFT);
 	uint32_t first = block & ~(uint32_t)(WINDOW_BLOCKS - 1);
 	uint32_t count = v->chunk->blocks - first;
-	uint8_t *at = chunk_place(v->chunk, v->cpu, first * BLOCK_BITS);
+	uint8_t *at = chunk_place(v->chunk, v->cpu, block_base(v->chunk, first));
 	int error = -ENOTSUP;
 
 	count = count < WINDOW_BLOCKS ? count : WINDOW_BLOCKS;
@@ -281,11 +281,11 @@ static void view_restore(struct view *v, uint32_t start, uint32_t bits, struct c
 	uint32_t end = start + bits;
 
 	for (uint32_t at = start; at < end;) {
-		uint32_t block = at / BLOCK_BITS;
-		uint32_t stop = end < (block + 1) * BLOCK_BITS ? end : (block + 1) * BLOCK_BITS;
+		uint32_t block = block_of(v->chunk, at);
+		uint32_t stop = block_stop(v->chunk, at, end);
 		uint8_t *place = chunk_place(v->chunk, v->cpu, at);
-		size_t offset = (size_t)(at - start) << GRANULE_SHIFT;
-		size_t len = (size_t)(stop - at) << GRANULE_SHIFT;
+		size_t offset = (size_t)(at - start) << v->chunk->shift;
+		size_t len = (size_t)(stop - at) << v->chunk->shift;
 
 		enum os_page kind = view_look(v, block);
 		if (kind == OS_PAGE_OWN) {
@@ -318,19 +318,19 @@ static void overlay_put(struct percpu_chunk *chunk, uint32_t start, uint32_t bit
 	struct content content)
 {
 	struct cpu_walk walk = { 0 };
-	size_t bytes = (size_t)bits << GRANULE_SHIFT;
+	size_t bytes = (size_t)bits << chunk->shift;
 	unsigned cpu;
 	uint32_t row;
 
-	part_write((uint8_t *)chunk->overlay + ((size_t)start << GRANULE_SHIFT), content, 0, bytes);
+	part_write((uint8_t *)chunk->overlay + ((size_t)start << chunk->shift), content, 0, bytes);
 	/* A peek at a neighbour reads the word without the lock. */
 	a_or_rlx(&chunk->over[start / 64], 1ull << start % 64);
 	chunk->pool->has_overlays = true;
 	while (percpu_cpu_walk_next(&walk, chunk->pool, &cpu, &row)) {
 		uint64_t *known = known_row(chunk, row);
 		part_write(chunk_place(chunk, cpu, start), content, 0, bytes);
-		for (uint32_t i = start / BLOCK_BITS; known && i <= (start + bits - 1) / BLOCK_BITS;
-			i++)
+		for (uint32_t i = block_of(chunk, start);
+			known && i <= block_of(chunk, start + bits - 1); i++)
 			known[i / 64] |= 1ull << i % 64;
 	}
 }
@@ -342,7 +342,7 @@ static void write_everywhere(struct percpu_chunk *chunk, uint32_t start, uint32_
 	chunk->pool->wrote_everywhere = true;
 	for (unsigned cpu = 0; cpu < chunk->pool->cpus; cpu++)
 		part_write(chunk_place(chunk, cpu, start), content, 0,
-			(size_t)bits << GRANULE_SHIFT);
+			(size_t)bits << chunk->shift);
 }
 
 /*
@@ -352,22 +352,20 @@ static void write_everywhere(struct percpu_chunk *chunk, uint32_t start, uint32_
 static bool image_has(const struct percpu_chunk *chunk, uint32_t start, uint32_t bits,
 	struct content content)
 {
-	size_t bytes = (size_t)bits << GRANULE_SHIFT;
+	uint32_t end = start + bits;
 
 	if (!chunk->is_file)
 		return !content.len;
 	if (percpu_content_is_frozen(chunk))
 		return false;
-	for (uint32_t at = start; at < start + bits;) {
-		uint32_t block = at / BLOCK_BITS;
-		uint32_t stop = (block + 1) * BLOCK_BITS;
-		size_t offset = (size_t)(at - start) << GRANULE_SHIFT;
-		size_t len = (size_t)(stop - at) << GRANULE_SHIFT;
+	for (uint32_t at = start; at < end;) {
+		uint32_t stop = block_stop(chunk, at, end);
+		size_t offset = (size_t)(at - start) << chunk->shift;
+		size_t len = (size_t)(stop - at) << chunk->shift;
 
-		len = len < bytes - offset ? len : bytes - offset;
-		if (chunk->tag[block] ? !part_equals(percpu_content_image(chunk, at), content,
-						offset, len)
-				      : !part_is_zero(content, offset, len))
+		if (chunk->tag[block_of(chunk, at)] ? !part_equals(percpu_content_image(chunk, at),
+							      content, offset, len)
+						    : !part_is_zero(content, offset, len))
 			return false;
 		at = stop;
 	}
@@ -431,11 +429,6 @@ static void see_blocks(struct seen *seen, const uintptr_t *elements, uint32_t co
 	}
 }
 
-static uint32_t bit_of(const struct percpu_chunk *chunk, uintptr_t at)
-{
-	return (uint32_t)((at - chunk->base) >> GRANULE_SHIFT);
-}
-
 static void view_turn_to(struct view *v, uintptr_t at, uint32_t row)
 {
 	struct percpu_chunk *chunk = chunk_of(at);
@@ -453,7 +446,8 @@ static bool look_at_blocks(struct view *v, uint32_t row, struct seen *seen)
 		if (!seen->at[i])
 			continue;
 		view_turn_to(v, seen->at[i], row);
-		seen->kind[i] = view_look(v, bit_of(v->chunk, seen->at[i]) / BLOCK_BITS);
+		seen->kind[i] =
+			view_look(v, block_of(v->chunk, chunk_bit_of(v->chunk, seen->at[i])));
 		may_have |= seen->kind[i] == OS_PAGE_OWN || seen->kind[i] == OS_PAGE_EITHER;
 	}
 	return may_have;
@@ -461,10 +455,10 @@ static bool look_at_blocks(struct view *v, uint32_t row, struct seen *seen)
 
 /* One processor's part of percpu_content_zero_many(): elements of anonymous chunks. */
 static void zero_on(struct view *v, uint32_t row, const uintptr_t *elements, uint32_t count,
-	uint32_t bits, struct seen *seen)
+	uint32_t size, struct seen *seen)
 {
 	uintptr_t distance = v->cpu * chunk_of(elements[0])->stride;
-	size_t bytes = (size_t)bits << GRANULE_SHIFT;
+	size_t bytes = (size_t)size << GRANULE_SHIFT;
 
 	v->chunk = NULL;
 	if (!look_at_blocks(v, row, seen) && !seen->has_others)
@@ -474,8 +468,8 @@ static void zero_on(struct view *v, uint32_t row, const uintptr_t *elements, uin
 
 		if (at == SEEN_BLOCKS || seen->kind[at] == OS_PAGE_EITHER) {
 			view_turn_to(v, elements[i], row);
-			view_restore(v, bit_of(v->chunk, elements[i]), bits,
-				(struct content){ NULL, 0 });
+			view_restore(v, chunk_bit_of(v->chunk, elements[i]),
+				chunk_bits_of(v->chunk, size), (struct content){ NULL, 0 });
 		} else if (seen->kind[at] == OS_PAGE_OWN) {
 			zero((uint8_t *)(elements[i] + distance), bytes);
 		}
@@ -484,41 +478,42 @@ static void zero_on(struct view *v, uint32_t row, const uintptr_t *elements, uin
 
 /* Elements of at most a block. */
 static void zero_small(struct allod_percpu_pool *pool, const uintptr_t *elements, uint32_t count,
-	uint32_t bits)
+	uint32_t size)
 {
 	struct cpu_walk walk = { 0 };
 	struct view v = { .may_swap = -1 };
 	struct seen seen;
 	uint32_t row;
 
-	see_blocks(&seen, elements, count, (size_t)bits << GRANULE_SHIFT);
+	see_blocks(&seen, elements, count, (size_t)size << GRANULE_SHIFT);
 	while (percpu_cpu_walk_next(&walk, pool, &v.cpu, &row))
-		zero_on(&v, row, elements, count, bits, &seen);
+		zero_on(&v, row, elements, count, size, &seen);
 }
 
-int percpu_content_zero_many(const uintptr_t *elements, uint32_t count, uint32_t bits)
+int percpu_content_zero_many(const uintptr_t *elements, uint32_t count, uint32_t size)
 {
 	struct allod_percpu_pool *pool = chunk_of(elements[0])->pool;
+	bool is_small = size <= BLOCK_BYTES >> GRANULE_SHIFT;
 
 	percpu_pool_lock(pool);
-	if (bits <= BLOCK_BITS)
-		zero_small(pool, elements, count, bits);
-	for (uint32_t i = 0; bits > BLOCK_BITS && i < count; i++) {
+	if (is_small)
+		zero_small(pool, elements, count, size);
+	for (uint32_t i = 0; !is_small && i < count; i++) {
 		struct percpu_chunk *chunk = chunk_of(elements[i]);
-		restore(chunk, bit_of(chunk, elements[i]), bits, (struct content){ NULL, 0 });
+		restore(chunk, chunk_bit_of(chunk, elements[i]), chunk_bits_of(chunk, size),
+			(struct content){ NULL, 0 });
 	}
 	percpu_pool_unlock(pool);
 	return 0;
 }
 
-/* Poison */
+/* Poison: in chunks whose grains are granules, since all of the pool's are. */
 
 /* Calls with each part of a run that lies in one block. False: there is none left. */
-static bool part_next(uint32_t *at, uint32_t *stop, uint32_t end)
+static bool part_next(const struct percpu_chunk *chunk, uint32_t *at, uint32_t *stop, uint32_t end)
 {
 	*at = *stop;
-	*stop = (*at / BLOCK_BITS + 1) * BLOCK_BITS;
-	*stop = *stop < end ? *stop : end;
+	*stop = block_stop(chunk, *at, end);
 	return *at < end;
 }
 
@@ -540,12 +535,12 @@ static bool is_zeroed(const uint8_t *have, size_t bytes)
  */
 static bool part_is_own(struct view *v, uint32_t at, uint32_t stop)
 {
-	const uint32_t block = at / BLOCK_BITS;
+	const uint32_t block = block_of(v->chunk, at);
 	enum os_page kind = view_look(v, block);
 
 	if (kind != OS_PAGE_EITHER || v->chunk->is_file || (v->row && v->is_blind))
 		return kind == OS_PAGE_OWN;
-	if (is_zeroed(chunk_place(v->chunk, v->cpu, at), (size_t)(stop - at) << GRANULE_SHIFT))
+	if (is_zeroed(chunk_place(v->chunk, v->cpu, at), (size_t)(stop - at) << v->chunk->shift))
 		return false;
 	if (v->row)
 		v->row[block / 64] |= 1ull << block % 64;
@@ -590,7 +585,7 @@ void percpu_content_poison(struct percpu_chunk *chunk, uint32_t start, uint32_t 
 
 	while (percpu_cpu_walk_next(&walk, chunk->pool, &v.cpu, &row)) {
 		view_turn(&v, chunk, row);
-		for (uint32_t at, stop = start; part_next(&at, &stop, start + bits);) {
+		for (uint32_t at, stop = start; part_next(chunk, &at, &stop, start + bits);) {
 			if (part_is_own(&v, at, stop))
 				poison_write(chunk_place(chunk, v.cpu, at), poison_at(chunk, at),
 					(size_t)(stop - at) << GRANULE_SHIFT);
@@ -627,7 +622,7 @@ bool percpu_content_is_poison(struct percpu_chunk *chunk, uint32_t start, uint32
 		return true;
 	while (percpu_cpu_walk_next(&walk, chunk->pool, &v.cpu, &row)) {
 		view_turn(&v, chunk, row);
-		for (uint32_t at, stop = start; part_next(&at, &stop, start + bits);) {
+		for (uint32_t at, stop = start; part_next(chunk, &at, &stop, start + bits);) {
 			if (part_is_own(&v, at, stop) && !part_is_poison(chunk, v.cpu, at, stop))
 				return false;
 		}
@@ -646,8 +641,8 @@ int percpu_content_activate(struct percpu_chunk *chunk, unsigned cpu)
 	while ((at = bits_next_live(chunk->over, at, chunk->bits)) < chunk->bits) {
 		uint32_t end = chunk_end_of(chunk, at) + 1;
 		memcpy(chunk_place(chunk, cpu, at),
-			(uint8_t *)chunk->overlay + ((size_t)at << GRANULE_SHIFT),
-			(size_t)(end - at) << GRANULE_SHIFT);
+			(uint8_t *)chunk->overlay + ((size_t)at << chunk->shift),
+			(size_t)(end - at) << chunk->shift);
 		at = end;
 	}
 	return 0;

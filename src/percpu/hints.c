@@ -123,6 +123,30 @@ static void learn_inner(struct percpu_hint *hint, uint32_t base, uint64_t free)
 	}
 }
 
+/* The hints of a block whose map is one word. */
+static void word_refresh(struct percpu_hint *hint, uint64_t free)
+{
+	uint32_t base = 0;
+
+	if (!free || !~free) {
+		(free ? hint_all_free : hint_none_free)(hint, 64);
+		return;
+	}
+	hint->first = (uint32_t)__builtin_ctzll(free);
+	hint->left = (uint32_t)__builtin_ctzll(~free);
+	hint->right = (uint32_t)__builtin_clzll(~free);
+	hint->contig = hint->contig_start = 0;
+	hint->scan = hint->scan_start = 0;
+	while (free) {
+		uint32_t skip = (uint32_t)__builtin_ctzll(free);
+		uint32_t len = (uint32_t)__builtin_ctzll(~(free >> skip));
+
+		learn_if_longer(hint, base + skip, len);
+		base += skip + len;
+		free = free >> skip >> len;
+	}
+}
+
 /*
  * Looks a block through, word by word. No run is longer than `bound`, so the search ends with the
  * first that is as long.
@@ -130,12 +154,18 @@ static void learn_inner(struct percpu_hint *hint, uint32_t base, uint64_t free)
 static void block_refresh(struct percpu_chunk *chunk, uint32_t index, uint32_t bound)
 {
 	struct percpu_hint *hint = &chunk->block[index];
-	const uint64_t *map = chunk->alloc + index * BLOCK_WORDS;
-	uint32_t first = bits_next_clear(map, hint->first, BLOCK_BITS);
+	const uint64_t *map = chunk->alloc + index * block_words(chunk);
+	const uint32_t size = block_bits(chunk);
+
+	if (size == 64) {
+		word_refresh(hint, ~map[0]);
+		return;
+	}
+	uint32_t first = bits_next_clear(map, hint->first, size);
 	uint32_t run = 0;
 
-	hint_none_free(hint, BLOCK_BITS);
-	for (uint32_t word = first / 64; word < BLOCK_WORDS && hint->contig < bound; word++) {
+	hint_none_free(hint, size);
+	for (uint32_t word = first / 64; word < size / 64 && hint->contig < bound; word++) {
 		uint64_t free = ~map[word];
 		uint32_t base = word * 64;
 
@@ -149,29 +179,29 @@ static void block_refresh(struct percpu_chunk *chunk, uint32_t index, uint32_t b
 		learn_inner(hint, base, free & ~0ull << low & ~0ull >> high);
 		run = high;
 	}
-	learn_if_longer(hint, BLOCK_BITS - run, hint->contig < bound ? run : 0);
+	learn_if_longer(hint, size - run, hint->contig < bound ? run : 0);
 	hint->first = first;
-	hint->left = first ? 0 : bits_next_set(map, 0, BLOCK_BITS);
-	hint->right = BLOCK_BITS - bits_last_set(map, 0, BLOCK_BITS);
+	hint->left = first ? 0 : bits_next_set(map, 0, size);
+	hint->right = size - bits_last_set(map, 0, size);
 }
 
 /* A block learns that [start, end) of it was taken. */
 static void block_take(struct percpu_chunk *chunk, uint32_t index, uint32_t start, uint32_t end)
 {
 	struct percpu_hint *hint = &chunk->block[index];
-	const uint64_t *map = chunk->alloc + index * BLOCK_WORDS;
+	const uint64_t *map = chunk->alloc + index * block_words(chunk);
+	const uint32_t size = block_bits(chunk);
 
-	if (start == hint->first && start == hint->contig_start &&
-		start + hint->contig == BLOCK_BITS) {
+	if (start == hint->first && start == hint->contig_start && start + hint->contig == size) {
 		/* The only run of the block, taken from its beginning: how a fresh block fills. */
 		hint->left = 0;
 		hint->first = hint->contig_start = end;
-		hint->contig = hint->right = BLOCK_BITS - end;
+		hint->contig = hint->right = size - end;
 		scan_drop(hint);
 		return;
 	}
 	if (start == hint->first)
-		hint->first = bits_next_clear(map, end, BLOCK_BITS);
+		hint->first = bits_next_clear(map, end, size);
 	if (overlaps(start, end, hint->scan_start, hint->scan))
 		scan_drop(hint);
 	if (overlaps(start, end, hint->contig_start, hint->contig)) {
@@ -180,27 +210,28 @@ static void block_take(struct percpu_chunk *chunk, uint32_t index, uint32_t star
 	}
 	if (start < hint->left)
 		hint->left = start;
-	if (end > BLOCK_BITS - hint->right)
-		hint->right = BLOCK_BITS - end;
+	if (end > size - hint->right)
+		hint->right = size - end;
 }
 
 /* Calls percpu_hint_learn() for the free runs of the chunk, as far as block hints know them. */
 static void chunk_refresh(struct percpu_chunk *chunk)
 {
 	struct percpu_hint *hint = &chunk->hint;
+	const uint32_t size = block_bits(chunk);
 	uint32_t first = hint->first;
 	uint32_t start = 0;
 	uint32_t len = 0;
 
 	hint_none_free(hint, chunk->bits);
 	hint->first = first;
-	for (uint32_t i = first / BLOCK_BITS; i < chunk->blocks; i++) {
+	for (uint32_t i = block_of(chunk, first); i < chunk->blocks; i++) {
 		const struct percpu_hint *block = &chunk->block[i];
-		uint32_t base = i * BLOCK_BITS;
+		uint32_t base = block_base(chunk, i);
 
-		if (block->left == BLOCK_BITS) {
+		if (block->left == size) {
 			start = len ? start : base;
-			len += BLOCK_BITS;
+			len += size;
 			continue;
 		}
 		if (len + block->left)
@@ -209,7 +240,7 @@ static void chunk_refresh(struct percpu_chunk *chunk)
 		if (block->contig > hint->contig)
 			percpu_hint_learn(hint, base + block->contig_start,
 				base + block->contig_start + block->contig, chunk->bits);
-		start = base + BLOCK_BITS - block->right;
+		start = base + size - block->right;
 		len = block->right;
 	}
 	if (len)
@@ -218,18 +249,23 @@ static void chunk_refresh(struct percpu_chunk *chunk)
 		hint->first = first;
 }
 
+/* Looks for the chunk's first free grain, from a block on. */
+static void first_find(struct percpu_chunk *chunk, uint32_t index)
+{
+	while (index < chunk->blocks && chunk->block[index].first == block_bits(chunk))
+		index++;
+	chunk->hint.first = index < chunk->blocks
+		? block_base(chunk, index) + chunk->block[index].first
+		: chunk->bits;
+}
+
 /* The chunk learns that [start, end) was taken; its blocks know already. */
 static void chunk_took(struct percpu_chunk *chunk, uint32_t start, uint32_t end)
 {
 	struct percpu_hint *hint = &chunk->hint;
 
-	if (start == hint->first) {
-		uint32_t i = end / BLOCK_BITS;
-		while (i < chunk->blocks && chunk->block[i].first == BLOCK_BITS)
-			i++;
-		hint->first =
-			i < chunk->blocks ? i * BLOCK_BITS + chunk->block[i].first : chunk->bits;
-	}
+	if (start == hint->first)
+		first_find(chunk, block_of(chunk, end));
 	if (overlaps(start, end, hint->scan_start, hint->scan))
 		scan_drop(hint);
 	if (!overlaps(start, end, hint->contig_start, hint->contig))
@@ -248,15 +284,17 @@ static void chunk_took(struct percpu_chunk *chunk, uint32_t start, uint32_t end)
 
 void percpu_hints_take(struct percpu_chunk *chunk, uint32_t start, uint32_t end)
 {
-	for (uint32_t at = start; at < end;) {
-		uint32_t index = at / BLOCK_BITS;
-		uint32_t base = index * BLOCK_BITS;
-		uint32_t stop = end < base + BLOCK_BITS ? end : base + BLOCK_BITS;
+	const uint32_t size = block_bits(chunk);
 
-		if (chunk->block[index].left == BLOCK_BITS && chunk->block[index].fresh)
+	for (uint32_t at = start; at < end;) {
+		uint32_t index = block_of(chunk, at);
+		uint32_t base = block_base(chunk, index);
+		uint32_t stop = block_stop(chunk, at, end);
+
+		if (chunk->block[index].left == size && chunk->block[index].fresh)
 			chunk->idle_blocks--, chunk->pool->idle_blocks--;
-		if (stop - at == BLOCK_BITS)
-			hint_none_free(&chunk->block[index], BLOCK_BITS);
+		if (stop - at == size)
+			hint_none_free(&chunk->block[index], size);
 		else
 			block_take(chunk, index, at - base, stop - base);
 		at = stop;
@@ -271,10 +309,10 @@ void percpu_hints_take(struct percpu_chunk *chunk, uint32_t start, uint32_t end)
 void percpu_hints_take_strided(struct percpu_chunk *chunk, uint32_t start, uint32_t end,
 	uint32_t hole)
 {
-	for (uint32_t i = start / BLOCK_BITS; i <= (end - 1) / BLOCK_BITS; i++) {
+	for (uint32_t i = block_of(chunk, start); i <= block_of(chunk, end - 1); i++) {
 		struct percpu_hint *hint = &chunk->block[i];
 
-		if (hint->left == BLOCK_BITS && hint->fresh)
+		if (hint->left == block_bits(chunk) && hint->fresh)
 			chunk->idle_blocks--, chunk->pool->idle_blocks--;
 		block_refresh(chunk, i, hint->contig);
 		ASSERT(!percpu_block_check(chunk, i));
@@ -291,7 +329,8 @@ static void block_give(struct percpu_chunk *chunk, uint32_t index, uint32_t star
 	uint32_t *ret_start, uint32_t *ret_end)
 {
 	struct percpu_hint *hint = &chunk->block[index];
-	const uint64_t *map = chunk->alloc + index * BLOCK_WORDS;
+	const uint64_t *map = chunk->alloc + index * block_words(chunk);
+	const uint32_t size = block_bits(chunk);
 
 	if (hint->contig && start == hint->contig_start + hint->contig)
 		start = hint->contig_start;
@@ -300,16 +339,16 @@ static void block_give(struct percpu_chunk *chunk, uint32_t index, uint32_t star
 	if (hint->contig && end == hint->contig_start)
 		end = hint->contig_start + hint->contig;
 	else
-		end = bits_next_set(map, end, BLOCK_BITS);
-	if (end - start == BLOCK_BITS) {
-		hint_all_free(hint, BLOCK_BITS);
+		end = bits_next_set(map, end, size);
+	if (end - start == size) {
+		hint_all_free(hint, size);
 		if (hint->fresh)
 			chunk->idle_blocks++, chunk->pool->idle_blocks++;
 	} else {
-		percpu_hint_learn(hint, start, end, BLOCK_BITS);
+		percpu_hint_learn(hint, start, end, size);
 	}
-	*ret_start = index * BLOCK_BITS + start;
-	*ret_end = index * BLOCK_BITS + end;
+	*ret_start = block_base(chunk, index) + start;
+	*ret_end = block_base(chunk, index) + end;
 }
 
 /* Neighbouring blocks that are looked at for more of a run; what lies further is left unseen. */
@@ -319,12 +358,12 @@ static uint32_t run_begin(const struct percpu_chunk *chunk, uint32_t start)
 {
 	const struct percpu_hint *hint = &chunk->hint;
 
-	for (unsigned i = 0; i < WALK_BLOCKS && start && start % BLOCK_BITS == 0; i++) {
+	for (unsigned i = 0; i < WALK_BLOCKS && start && !bit_in_block(chunk, start); i++) {
 		if (hint->contig && start == hint->contig_start + hint->contig)
 			return hint->contig_start;
-		uint32_t right = chunk->block[start / BLOCK_BITS - 1].right;
+		uint32_t right = chunk->block[block_of(chunk, start) - 1].right;
 		start -= right;
-		if (right < BLOCK_BITS)
+		if (right < block_bits(chunk))
 			break;
 	}
 	return start;
@@ -334,12 +373,13 @@ static uint32_t run_end(const struct percpu_chunk *chunk, uint32_t end)
 {
 	const struct percpu_hint *hint = &chunk->hint;
 
-	for (unsigned i = 0; i < WALK_BLOCKS && end < chunk->bits && end % BLOCK_BITS == 0; i++) {
+	for (unsigned i = 0; i < WALK_BLOCKS && end < chunk->bits && !bit_in_block(chunk, end);
+		i++) {
 		if (hint->contig && end == hint->contig_start)
 			return hint->contig_start + hint->contig;
-		uint32_t left = chunk->block[end / BLOCK_BITS].left;
+		uint32_t left = chunk->block[block_of(chunk, end)].left;
 		end += left;
-		if (left < BLOCK_BITS)
+		if (left < block_bits(chunk))
 			break;
 	}
 	return end;
@@ -372,12 +412,12 @@ void percpu_hints_give(struct percpu_chunk *chunk, uint32_t start, uint32_t end,
 	uint32_t run_start = start;
 	uint32_t run_stop = end;
 
-	percpu_hints_look_again(chunk, start / BLOCK_BITS);
+	percpu_hints_look_again(chunk, block_of(chunk, start));
 	first_lower(chunk, start);
 	for (uint32_t at = start; at < end;) {
-		uint32_t index = at / BLOCK_BITS;
-		uint32_t base = index * BLOCK_BITS;
-		uint32_t stop = end < base + BLOCK_BITS ? end : base + BLOCK_BITS;
+		uint32_t index = block_of(chunk, at);
+		uint32_t base = block_base(chunk, index);
+		uint32_t stop = block_stop(chunk, at, end);
 		uint32_t from;
 		uint32_t to;
 
@@ -394,12 +434,12 @@ void percpu_hints_give(struct percpu_chunk *chunk, uint32_t start, uint32_t end,
 void percpu_hints_give_block(struct percpu_chunk *chunk, uint32_t index, struct percpu_run *longest)
 {
 	struct percpu_hint *hint = &chunk->block[index];
-	uint32_t base = index * BLOCK_BITS;
+	uint32_t base = block_base(chunk, index);
 
 	hint->first = 0;
-	block_refresh(chunk, index, BLOCK_BITS);
+	block_refresh(chunk, index, block_bits(chunk));
 	ASSERT(!percpu_block_check(chunk, index));
-	if (hint->left == BLOCK_BITS && hint->fresh)
+	if (hint->left == block_bits(chunk) && hint->fresh)
 		chunk->idle_blocks++, chunk->pool->idle_blocks++;
 	percpu_hints_look_again(chunk, index);
 	first_lower(chunk, base + hint->first);
@@ -419,18 +459,15 @@ void percpu_hints_rebuild(struct percpu_chunk *chunk)
 	chunk->idle_blocks = 0;
 	chunk->skip_block = 0;
 	for (uint32_t i = 0; i < chunk->blocks; i++) {
-		const uint64_t *map = chunk->alloc + i * BLOCK_WORDS;
+		const uint64_t *map = chunk->alloc + i * block_words(chunk);
 
 		chunk->block[i].first = 0;
-		block_refresh(chunk, i, BLOCK_BITS);
-		for (uint32_t w = 0; w < BLOCK_WORDS; w++)
+		block_refresh(chunk, i, block_bits(chunk));
+		for (uint32_t w = 0; w < block_words(chunk); w++)
 			chunk->free_bits += (uint32_t)__builtin_popcountll(~map[w]);
-		chunk->idle_blocks += chunk->block[i].left == BLOCK_BITS && chunk->block[i].fresh;
+		chunk->idle_blocks +=
+			chunk->block[i].left == block_bits(chunk) && chunk->block[i].fresh;
 	}
-	uint32_t i = 0;
-	while (i < chunk->blocks && chunk->block[i].first == BLOCK_BITS)
-		i++;
-	chunk->hint.first =
-		i < chunk->blocks ? i * BLOCK_BITS + chunk->block[i].first : chunk->bits;
+	first_find(chunk, 0);
 	chunk_refresh(chunk);
 }

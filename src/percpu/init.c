@@ -8,7 +8,7 @@
  * after the first find theirs there already. A *class* is a size and a content that pages were
  * filled for. The first content of a pool gets a class at once, others when they come a second
  * time, lest a program that gives each element another content fill a page with each. What has
- * no class goes to the overlay (content.c).
+ * no class goes to the overlay (content.c). File chunks have grains of a granule.
  */
 #include <errno.h>
 #include <string.h>
@@ -19,7 +19,7 @@
 #include "percpu/percpu.h"
 
 /* Contents that get a class at once: what is alone in its pool. */
-enum { CLASSES_FREE = 1 };
+enum { CLASSES_FREE = 1, BLOCK_GRANULES = BLOCK_BYTES >> GRANULE_SHIFT };
 
 struct init {
 	struct allod_percpu_pool *pool;
@@ -68,7 +68,7 @@ static uint16_t class_of(const struct init *in)
 	struct percpu_class *classes = in->pool->classes;
 	unsigned unused = CLASSES_MAX;
 
-	if (in->content.len > CLASS_BYTES || in->bits > BLOCK_BITS / 2)
+	if (in->content.len > CLASS_BYTES || in->bits > BLOCK_GRANULES / 2)
 		return 0;
 	for (unsigned i = CLASSES_MAX; i-- > 0;) {
 		if (!classes[i].bits)
@@ -105,7 +105,7 @@ static bool find_in_class(struct init *in, uint16_t number)
 			if (chunk->tag[block] != number)
 				continue;
 			uint32_t at = percpu_block_find(chunk, block, in->bits, in->align);
-			if (at == NOWHERE || (at - block * BLOCK_BITS) % in->bits)
+			if (at == NOWHERE || (at - block * BLOCK_GRANULES) % in->bits)
 				continue;
 			class->hint_chunk = in->chunk = chunk;
 			class->hint_block = block;
@@ -128,7 +128,7 @@ static bool page_is_virgin(const struct percpu_chunk *chunk, uint32_t block, uin
 		return false;
 	for (uint32_t i = block; i < block + (count + per - 1) / per * per; i++) {
 		if (i >= chunk->blocks || chunk->block[i].fresh ||
-			chunk->block[i].left != BLOCK_BITS)
+			chunk->block[i].left != BLOCK_GRANULES)
 			return false;
 	}
 	return true;
@@ -136,8 +136,8 @@ static bool page_is_virgin(const struct percpu_chunk *chunk, uint32_t block, uin
 
 static bool find_virgin(struct init *in)
 {
-	uint32_t count = (in->bits + BLOCK_BITS - 1) / BLOCK_BITS;
-	uint32_t step = in->align > BLOCK_BITS ? in->align / BLOCK_BITS : 1;
+	uint32_t count = (in->bits + BLOCK_GRANULES - 1) / BLOCK_GRANULES;
+	uint32_t step = in->align > BLOCK_GRANULES ? in->align / BLOCK_GRANULES : 1;
 
 	for (struct percpu_chunk *c = in->pool->chunks; c; c = c->next_of_pool) {
 		if (!c->is_file || percpu_content_is_frozen(c))
@@ -145,7 +145,7 @@ static bool find_virgin(struct init *in)
 		for (uint32_t i = 0; i + count <= c->blocks; i += step) {
 			if (page_is_virgin(c, i, count)) {
 				in->chunk = c;
-				in->start = i * BLOCK_BITS;
+				in->start = i * BLOCK_GRANULES;
 				return true;
 			}
 		}
@@ -156,8 +156,8 @@ static bool find_virgin(struct init *in)
 /* Writes the image of virgin blocks: the content once, or again and again up to the page's end. */
 static void image_fill(const struct init *in, uint16_t number)
 {
-	uint32_t first = in->start / BLOCK_BITS;
-	uint32_t count = (in->bits + BLOCK_BITS - 1) / BLOCK_BITS;
+	uint32_t first = in->start / BLOCK_GRANULES;
+	uint32_t count = (in->bits + BLOCK_GRANULES - 1) / BLOCK_GRANULES;
 	uint8_t *image = percpu_content_image(in->chunk, in->start);
 	size_t bytes = (size_t)in->bits << GRANULE_SHIFT;
 	size_t room = number ? BLOCK_BYTES : bytes;
@@ -166,7 +166,7 @@ static void image_fill(const struct init *in, uint16_t number)
 		memcpy(image + at, in->content.bytes, in->content.len);
 	for (uint32_t i = first; i < first + count; i++) {
 		in->chunk->tag[i] = number ? number : TAG_ONCE;
-		percpu_block_touch(in->chunk, i, BLOCK_BITS);
+		percpu_block_touch(in->chunk, i, BLOCK_GRANULES);
 	}
 	if (number) {
 		in->pool->classes[number - 1].hint_chunk = in->chunk;
@@ -179,10 +179,10 @@ static bool find_anywhere(struct init *in)
 	uintptr_t element;
 	uint32_t clean;
 
-	if (!percpu_pool_take_many(in->pool, true, in->bits, in->align, 1, &element, &clean))
+	if (!percpu_pool_take_many(in->pool, CHUNK_FILE, in->bits, in->align, 1, &element, &clean))
 		return false;
 	in->chunk = chunk_of(element);
-	in->start = (uint32_t)((element - in->chunk->base) >> GRANULE_SHIFT);
+	in->start = chunk_bit_of(in->chunk, element);
 	return true;
 }
 
@@ -199,8 +199,8 @@ static void take_here(const struct init *in)
 static bool put(struct init *in, int *ret_error)
 {
 	uint16_t number = class_of(in);
-	bool is_worth_page = (number || in->bits > BLOCK_BITS / 2) && !in->pool->options.init_cpu &&
-		in->align <= SLOT_BYTES >> GRANULE_SHIFT;
+	bool is_worth_page = (number || in->bits > BLOCK_GRANULES / 2) &&
+		!in->pool->options.init_cpu && in->align <= SLOT_BYTES >> GRANULE_SHIFT;
 
 	if (number && find_in_class(in, number)) {
 		take_here(in);
@@ -230,14 +230,14 @@ static void *alloc_init(struct init *in)
 		if (is_put)
 			break;
 		percpu_pool_unlock(in->pool);
-		error = percpu_pool_grow(in->pool, true, in->bits, in->align);
+		error = percpu_pool_grow(in->pool, CHUNK_FILE, in->bits, in->align);
 		if (error) {
 			errno = -error;
 			return NULL;
 		}
 	}
 	in->pool->allocs++;
-	element = in->chunk->base + ((uintptr_t)in->start << GRANULE_SHIFT);
+	element = chunk_element(in->chunk, in->start);
 	a_or_rlx(&in->chunk->live[in->start / 64], 1ull << in->start % 64);
 	percpu_pool_unlock(in->pool);
 	return (void *)element;
@@ -254,7 +254,7 @@ static void *alloc_everywhere(struct allod_percpu_pool *pool, size_t bytes, size
 		return NULL;
 	percpu_pool_lock(pool);
 	struct percpu_chunk *chunk = chunk_of(at);
-	uint32_t start = (uint32_t)((at - chunk->base) >> GRANULE_SHIFT);
+	uint32_t start = chunk_bit_of(chunk, at);
 	percpu_content_put(chunk, start, chunk_end_of(chunk, start) + 1 - start, content);
 	percpu_pool_unlock(pool);
 	return element;
@@ -283,7 +283,7 @@ __attribute__((visibility("default"))) void ALLOD_PERCPU *allod_percpu_alloc_ini
 	if (pool->options.content == ALLOD_PERCPU_CONTENT_ZERO ||
 		pool_has(pool, ALLOD_PERCPU_GLOBAL))
 		return alloc_everywhere(pool, bytes, align, in.content);
-	log = bits_align_log(in.bits);
+	log = size_align_log(in.bits);
 	in.align =
 		align >> GRANULE_SHIFT > 1u << log ? (uint32_t)(align >> GRANULE_SHIFT) : 1u << log;
 	return alloc_init(&in);
@@ -302,7 +302,7 @@ void percpu_content_forget(struct percpu_chunk *chunk)
 /* An element's overlay ends with it, and its class has room again. */
 void percpu_content_freed(struct percpu_chunk *chunk, uint32_t start)
 {
-	uint32_t block = start / BLOCK_BITS;
+	uint32_t block = block_of(chunk, start);
 	struct percpu_class *class;
 
 	a_and_rlx(&chunk->over[start / 64], ~(1ull << start % 64));

@@ -17,9 +17,9 @@ static struct percpu_chunk *live_chunk(uintptr_t element, uint32_t *ret_bit)
 {
 	struct percpu_chunk *chunk = percpu_root ? chunk_of(element) : NULL;
 
-	if (!chunk || element % ALLOD_PERCPU_GRANULE)
+	if (!chunk || element & ((1u << chunk->shift) - 1))
 		return NULL;
-	*ret_bit = (uint32_t)((element - chunk->base) >> GRANULE_SHIFT);
+	*ret_bit = chunk_bit_of(chunk, element);
 	return a_load_rlx(&chunk->live[*ret_bit / 64]) >> *ret_bit % 64 & 1 ? chunk : NULL;
 }
 
@@ -29,7 +29,7 @@ EXPORT size_t allod_percpu_size(const void ALLOD_PERCPU *element)
 	struct percpu_chunk *chunk =
 		live_chunk((uintptr_t)(ALLOD_PERCPU_FORCE const void *)element, &bit);
 
-	return chunk ? (size_t)(chunk_end_of(chunk, bit) + 1 - bit) << GRANULE_SHIFT : 0;
+	return chunk ? (size_t)chunk_size_at(chunk, bit) << GRANULE_SHIFT : 0;
 }
 
 EXPORT struct allod_percpu_pool *allod_percpu_pool_of(const void ALLOD_PERCPU *element)
@@ -66,7 +66,7 @@ EXPORT const void *allod_percpu_peek(const void ALLOD_PERCPU *element, int cpu)
 	}
 	if (!allod_percpu_is_active(cpu) && chunk->is_file &&
 		a_load_rlx(&chunk->over[bit / 64]) >> bit % 64 & 1)
-		return (const void *)(chunk->overlay + ((uintptr_t)bit << GRANULE_SHIFT));
+		return (const void *)(chunk->overlay + ((uintptr_t)bit << chunk->shift));
 	return chunk_place(chunk, (unsigned)cpu, bit);
 }
 
@@ -97,8 +97,8 @@ EXPORT int allod_percpu_each(struct allod_percpu_pool *pool,
 		uint32_t at = 0;
 		while (!stop && (at = bits_next_live(c->live, at, c->bits)) < c->bits) {
 			uint32_t end = chunk_end_of(c, at) + 1;
-			stop = fn(arg, (void *)(c->base + ((uintptr_t)at << GRANULE_SHIFT)),
-				(size_t)(end - at) << GRANULE_SHIFT);
+			stop = fn(arg, (void *)chunk_element(c, at),
+				(size_t)(end - at) << c->shift);
 			at = end;
 		}
 	}
@@ -138,7 +138,7 @@ static void chunk_count_free(const struct percpu_chunk *c, struct allod_percpu_s
 
 	while ((at = bits_next_clear(c->alloc, at, c->bits)) < c->bits) {
 		uint32_t end = bits_next_set(c->alloc, at, c->bits);
-		uint64_t bytes = (uint64_t)(end - at) << GRANULE_SHIFT;
+		uint64_t bytes = (uint64_t)(end - at) << c->shift;
 		/* Free memory in front of something used is what fragmentation costs. */
 		uint64_t fragment = end < c->bits ? bytes : 0;
 		s->free_runs++;
@@ -158,17 +158,17 @@ static void chunk_count(const struct percpu_chunk *c, struct allod_percpu_stats 
 	chunk_count_free(c, s);
 	while ((at = bits_next_live(c->live, at, c->bits)) < c->bits) {
 		uint32_t end = chunk_end_of(c, at) + 1;
-		uint64_t bytes = (uint64_t)(end - at) << GRANULE_SHIFT;
+		uint64_t bytes = (uint64_t)(end - at) << c->shift;
 		if (!s->live || bytes < s->live_smallest_bytes)
 			s->live_smallest_bytes = bytes;
 		if (bytes > s->live_largest_bytes)
 			s->live_largest_bytes = bytes;
-		sizes->count[size_class(end - at)]++;
+		sizes->count[size_class((uint32_t)(bytes >> GRANULE_SHIFT))]++;
 		s->live_bytes += bytes;
 		s->live++;
 		at = end;
 	}
-	s->free_bytes += (uint64_t)c->free_bits << GRANULE_SHIFT;
+	s->free_bytes += (uint64_t)c->free_bits << c->shift;
 	s->metadata_bytes += c->meta_bytes + percpu_content_known_bytes(c);
 }
 

@@ -135,6 +135,8 @@ static void pool_fill(struct allod_percpu_pool *pool, const char *name,
 	 * threads, or for another alignment. */
 	pool->is_careful = pool_has(pool, ALLOD_PERCPU_POISON) ||
 		o->content == ALLOD_PERCPU_CONTENT_INIT || o->max_chunks;
+	/* Two kinds of chunks where one is the limit, or has to be looked at, would be one too many. */
+	pool->has_coarse = !pool->is_careful && pool->stride == ALLOD_PERCPU_STRIDE && !o->init_cpu;
 	pool->usual_bytes = pool->is_careful ? 0 : BIN_GRANULES << GRANULE_SHIFT;
 	if (o->max_element && o->max_element < pool->usual_bytes)
 		pool->usual_bytes = o->max_element;
@@ -163,7 +165,8 @@ static int pool_first_chunk(struct allod_percpu_pool *pool)
 
 	if (pool->stride == ALLOD_PERCPU_STRIDE && !is_file && !pool->options.init_cpu)
 		return 0;
-	percpu_chunk_make(pool, is_file, pool->next_unit_bytes, 1, &error);
+	percpu_chunk_make(pool, is_file ? CHUNK_FILE : CHUNK_PLAIN, pool->next_unit_bytes, 1,
+		&error);
 	return error;
 }
 

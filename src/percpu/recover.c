@@ -44,7 +44,7 @@ static void chunk_recover(struct percpu_chunk *chunk)
 	guard_recover(chunk);
 	if (percpu_content_is_frozen(chunk)) {
 		for (uint32_t i = 0; i < chunk->blocks; i++)
-			chunk->block[i].fresh = BLOCK_BITS;
+			chunk->block[i].fresh = block_bits(chunk);
 	}
 	percpu_hints_rebuild(chunk);
 	chunk->pool->idle_blocks += chunk->idle_blocks;
@@ -55,7 +55,7 @@ void percpu_pool_recover(struct allod_percpu_pool *pool)
 {
 	uint64_t live;
 
-	for (unsigned kind = 0; kind < 2; kind++) {
+	for (unsigned kind = 0; kind < CHUNK_KINDS; kind++) {
 		for (unsigned list = 0; list < CHUNK_LISTS; list++)
 			pool->lists[kind][list] = NULL;
 	}

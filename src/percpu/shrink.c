@@ -47,7 +47,7 @@ static void ranges_add(struct shrink *s, const struct percpu_chunk *chunk, uint3
 		if (s->ranges == RANGES_MOST)
 			ranges_flush(s);
 		s->range[s->ranges++] = (struct os_range){
-			chunk_place(chunk, cpu, first * BLOCK_BITS),
+			chunk_place(chunk, cpu, block_base(chunk, first)),
 			(size_t)count << BLOCK_SHIFT,
 		};
 	}
@@ -59,7 +59,7 @@ static bool page_is_idle(const struct percpu_chunk *chunk, uint32_t first, uint3
 	bool has_memory = false;
 
 	for (uint32_t i = first; i < first + per; i++) {
-		if (i >= chunk->blocks || chunk->block[i].left != BLOCK_BITS)
+		if (i >= chunk->blocks || chunk->block[i].left != block_bits(chunk))
 			return false;
 		has_memory |= chunk->block[i].fresh != 0;
 	}
@@ -77,7 +77,7 @@ static void blocks_freshen(struct percpu_chunk *chunk, uint32_t first, uint32_t 
 	for (uint32_t row = 0; row < chunk->known_rows; row++)
 		bits_clear(chunk->known + (size_t)row * words, first, first + count);
 	if (chunk->is_file &&
-		os_file_discard(percpu_content_image(chunk, first * BLOCK_BITS),
+		os_file_discard(percpu_content_image(chunk, block_base(chunk, first)),
 			(size_t)count << BLOCK_SHIFT))
 		return;
 	for (uint32_t i = first; i < first + count; i++) {

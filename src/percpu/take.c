@@ -72,11 +72,11 @@ static uint32_t carve(struct percpu_chunk *chunk, uint32_t at, uint32_t bits, ui
 /* Whether nothing of the run was given out since its blocks were all initial. */
 static bool is_fresh(const struct percpu_chunk *chunk, uint32_t start, uint32_t bits)
 {
-	uint32_t first = start / BLOCK_BITS;
+	uint32_t first = block_of(chunk, start);
 
-	if (chunk->block[first].fresh > start % BLOCK_BITS)
+	if (chunk->block[first].fresh > bit_in_block(chunk, start))
 		return false;
-	for (uint32_t i = first + 1; i <= (start + bits - 1) / BLOCK_BITS; i++) {
+	for (uint32_t i = first + 1; i <= block_of(chunk, start + bits - 1); i++) {
 		if (chunk->block[i].fresh)
 			return false;
 	}
@@ -88,10 +88,10 @@ static void mark_used(struct percpu_chunk *chunk, uint32_t start, uint32_t bits)
 	uint32_t end = start + bits;
 
 	for (uint32_t at = start; at < end;) {
-		uint32_t index = at / BLOCK_BITS;
-		uint32_t stop = end < (index + 1) * BLOCK_BITS ? end : (index + 1) * BLOCK_BITS;
+		uint32_t index = block_of(chunk, at);
+		uint32_t stop = block_stop(chunk, at, end);
 
-		percpu_block_touch(chunk, index, stop - index * BLOCK_BITS);
+		percpu_block_touch(chunk, index, stop - block_base(chunk, index));
 		at = stop;
 	}
 }
@@ -107,7 +107,7 @@ static uint32_t carved(struct percpu_chunk *chunk, uint32_t at, uint32_t bits, u
 
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t start = at + i * step;
-		uintptr_t element = chunk->base + ((uintptr_t)start << GRANULE_SHIFT);
+		uintptr_t element = chunk_element(chunk, start);
 		bool is_clean = is_all_fresh || is_fresh(chunk, start, bits);
 
 		ret[is_clean ? clean : last - 1] = element;
@@ -116,6 +116,12 @@ static uint32_t carved(struct percpu_chunk *chunk, uint32_t at, uint32_t bits, u
 	}
 	mark_used(chunk, at, whole);
 	return clean;
+}
+
+/* The first of the blocks that a block shares a line of the maps with. */
+static uint32_t line_of(const struct percpu_chunk *chunk, uint32_t block)
+{
+	return block & ~(line_blocks(chunk) - 1);
 }
 
 /* The blocks of the chunk that this thread and others took from last. */
@@ -129,9 +135,9 @@ static struct percpu_avoid avoid_of(const struct allod_percpu_pool *pool,
 		if (taker->chunk != chunk)
 			continue;
 		if (taker->who == percpu_cache_self)
-			avoid.own = taker->block;
+			avoid.own = line_of(chunk, taker->block);
 		else
-			avoid.block[avoid.count++] = taker->block;
+			avoid.block[avoid.count++] = line_of(chunk, taker->block);
 	}
 	return avoid;
 }
@@ -151,7 +157,7 @@ static void taker_note(struct allod_percpu_pool *pool, struct percpu_chunk *chun
 	struct percpu_taker *taker = &pool->takers[i];
 	/* What was left there is anybody's, and was not looked at by the others' searches. */
 	if (taker->chunk && (taker->chunk != chunk || taker->block != block))
-		percpu_hints_look_again(taker->chunk, taker->block);
+		percpu_hints_look_again(taker->chunk, line_of(taker->chunk, taker->block));
 	*taker = (struct percpu_taker){ percpu_cache_self, chunk, block };
 }
 
@@ -163,7 +169,9 @@ void percpu_takers_forget(struct allod_percpu_pool *pool, const struct percpu_ch
 	}
 }
 
+/* In grains of the chunks that are looked at. */
 struct wish {
+	enum chunk_kind kind;
 	uint32_t bits;
 	uint32_t align;
 	uint32_t want;
@@ -179,30 +187,32 @@ static uint32_t take_in(struct percpu_chunk *chunk, const struct wish *wish, uin
 	uint32_t count;
 	uint32_t at;
 
-	if (wish->align > SLOT_BYTES >> GRANULE_SHIFT &&
-		(chunk->base >> GRANULE_SHIFT) % wish->align)
+	if (wish->align > (uint32_t)SLOT_BYTES >> chunk->shift &&
+		(chunk->base >> chunk->shift) % wish->align)
 		return 0;
 	at = percpu_chunk_find(chunk, wish->bits, wish->align, &avoid);
 	if (at == NOWHERE)
 		return 0;
 	/* The next block may be another's. */
-	if (wish->is_apart && avoid.count && want > (BLOCK_BITS - at % BLOCK_BITS) / step)
-		want = (BLOCK_BITS - at % BLOCK_BITS) / step;
+	uint32_t room = line_blocks(chunk) * block_bits(chunk);
+	room -= at & (room - 1);
+	if (wish->is_apart && avoid.count && want > room / step)
+		want = room / step;
 	count = carve(chunk, at, wish->bits, wish->align, want ? want : 1);
 	*ret_clean = carved(chunk, at, wish->bits, step, count, ret);
-	if (wish->bits <= BLOCK_BITS)
-		taker_note(chunk->pool, chunk, (at + (count - 1) * step) / BLOCK_BITS);
+	if (wish->bits <= block_bits(chunk))
+		taker_note(chunk->pool, chunk, block_of(chunk, at + (count - 1) * step));
 	percpu_chunk_relist(chunk);
 	return count;
 }
 
-static uint32_t take(struct allod_percpu_pool *pool, bool is_file, const struct wish *wish,
-	uintptr_t *ret, uint32_t *ret_clean)
+static uint32_t take(struct allod_percpu_pool *pool, const struct wish *wish, uintptr_t *ret,
+	uint32_t *ret_clean)
 {
 	uint32_t count = 0;
 
 	for (unsigned list = percpu_chunk_list_of(wish->bits); list < CHUNK_LISTS; list++) {
-		for (struct percpu_chunk *c = pool->lists[is_file][list]; c; c = c->next) {
+		for (struct percpu_chunk *c = pool->lists[wish->kind][list]; c; c = c->next) {
 			count = take_in(c, wish, ret, ret_clean);
 			if (count)
 				return count;
@@ -211,18 +221,22 @@ static uint32_t take(struct allod_percpu_pool *pool, bool is_file, const struct 
 	return count;
 }
 
-uint32_t percpu_pool_take_many(struct allod_percpu_pool *pool, bool is_file, uint32_t bits,
+uint32_t percpu_pool_take_many(struct allod_percpu_pool *pool, enum chunk_kind kind, uint32_t size,
 	uint32_t align, uint32_t want, uintptr_t *ret, uint32_t *ret_clean)
 {
-	struct wish wish = { bits, align, want, pool->taker_count > 1 };
+	unsigned by = percpu_grain_shift(kind) - GRANULE_SHIFT;
+	struct wish wish = { .kind = kind, .bits = size >> by, .want = want };
 	uint32_t count;
+
+	wish.align = align >> by ? align >> by : 1;
+	wish.is_apart = pool->taker_count > 1;
 
 	/* The first time, this thread is not among those who take yet. */
 	wish.is_apart |= pool->taker_count == 1 && pool->takers[0].who != percpu_cache_self;
-	count = take(pool, is_file, &wish, ret, ret_clean);
+	count = take(pool, &wish, ret, ret_clean);
 	if (!count && wish.is_apart) {
 		wish.is_apart = false;
-		count = take(pool, is_file, &wish, ret, ret_clean);
+		count = take(pool, &wish, ret, ret_clean);
 	}
 	return count;
 }
@@ -230,10 +244,9 @@ uint32_t percpu_pool_take_many(struct allod_percpu_pool *pool, bool is_file, uin
 /* Where an element of the chunk begins; NOWHERE if it is another's. */
 static uint32_t start_in(const struct percpu_chunk *chunk, uintptr_t element)
 {
-	uintptr_t offset = element - chunk->base;
+	uintptr_t bit = (element - chunk->base) >> chunk->shift;
 
-	return offset >> GRANULE_SHIFT < chunk->bits ? (uint32_t)(offset >> GRANULE_SHIFT)
-						     : NOWHERE;
+	return bit < chunk->bits ? (uint32_t)bit : NOWHERE;
 }
 
 /* Takes the end off an element that is given back. */
@@ -277,8 +290,8 @@ static uint32_t scattered(const struct percpu_chunk *chunk, const uintptr_t *ele
 
 	while (n < count) {
 		uint32_t start = start_in(chunk, elements[n]);
-		if (start == NOWHERE || start / BLOCK_BITS != first / BLOCK_BITS ||
-			(start + bits - 1) / BLOCK_BITS != first / BLOCK_BITS)
+		if (start == NOWHERE || block_of(chunk, start) != block_of(chunk, first) ||
+			block_of(chunk, start + bits - 1) != block_of(chunk, first))
 			break;
 		are_neighbours &= !n || start == previous + bits || start + bits == previous;
 		previous = start;
@@ -297,40 +310,89 @@ static void give_scattered(struct percpu_chunk *chunk, const uintptr_t *elements
 		bits_clear(chunk->alloc, start, start + bits);
 	}
 	chunk->free_bits += count * bits;
-	percpu_hints_give_block(chunk, start_in(chunk, elements[0]) / BLOCK_BITS, longest);
+	percpu_hints_give_block(chunk, block_of(chunk, start_in(chunk, elements[0])), longest);
+}
+
+/* Gives back elements from the first on: those of a block together, or a run; returns their number. */
+static uint32_t give_some(struct percpu_chunk *chunk, const uintptr_t *elements, uint32_t count,
+	uint32_t bits, struct percpu_run *longest)
+{
+	/* Of larger elements a block has so few that each is told to it. */
+	enum { WORTH = 3, PART = 8 };
+	uint32_t n = 0;
+
+	if (count >= WORTH && bits <= block_bits(chunk) / PART)
+		n = scattered(chunk, elements, count, bits);
+	if (n < WORTH)
+		return give_run(chunk, elements, count, bits, longest);
+	give_scattered(chunk, elements, n, bits, longest);
+	return n;
+}
+
+/*
+ * The same in a coarse chunk, whose blocks have a word of each map: a block is looked at once for all
+ * its elements that come together.
+ */
+static uint32_t give_word(struct percpu_chunk *chunk, const uintptr_t *elements, uint32_t count,
+	uint32_t bits, struct percpu_run *longest)
+{
+	const uint64_t mask = ~0ull >> (64 - bits % 64) % 64;
+	uint32_t start = start_in(chunk, elements[0]);
+	const uint32_t word = start / 64;
+	uint64_t used = 0;
+	uint64_t ends = 0;
+	uint32_t n = 0;
+
+	/* What is outside the chunk is in no word of it; what reaches into the next is no word's. */
+	while (start / 64 == word && start % 64 + bits <= 64) {
+		used |= mask << start % 64;
+		ends |= 1ull << (start % 64 + bits - 1);
+		if (++n == count)
+			break;
+		start = start_in(chunk, elements[n]);
+	}
+	if (!n)
+		return give_run(chunk, elements, count, bits, longest);
+	ASSERT((chunk->alloc[word] & used) == used);
+	chunk->alloc[word] &= ~used;
+	a_store_rlx(&chunk->end[word], a_load_rlx(&chunk->end[word]) & ~ends);
+	chunk->free_bits += n * bits;
+	percpu_hints_give_block(chunk, word, longest);
+	return n;
 }
 
 /* Asks for the words and hints that giving an element back will change. */
-static void give_soon(uintptr_t element, uint32_t bits)
+static void give_soon(uintptr_t element, uint32_t size)
 {
 	const struct percpu_chunk *chunk = chunk_of(element);
-	uint32_t start = (uint32_t)((element - chunk->base) >> GRANULE_SHIFT);
+	uint32_t start = chunk_bit_of(chunk, element);
+	uint32_t bits = chunk_bits_of(chunk, size);
 
 	__builtin_prefetch(&chunk->alloc[start / 64], 1);
 	__builtin_prefetch(&chunk->end[(start + bits - 1) / 64], 1);
-	__builtin_prefetch(&chunk->block[start / BLOCK_BITS], 1);
+	__builtin_prefetch(&chunk->block[block_of(chunk, start)], 1);
 }
 
 /* Gives back elements of one chunk, from the first on; returns their number. */
 static uint32_t give_in(struct percpu_chunk *chunk, const uintptr_t *elements, uint32_t count,
-	uint32_t bits)
+	uint32_t size)
 {
-	/* Of larger elements a block has so few that each is told to it. */
-	enum { WORTH = 3, SMALL = BLOCK_BITS / 8, AHEAD = 8 };
+	enum { AHEAD = 8 };
 	struct percpu_run longest = { 0, 0 };
+	uint32_t bits = chunk_bits_of(chunk, size);
 	uint32_t done = 0;
 
 	do {
 		const uintptr_t *rest = elements + done;
 		uint32_t left = count - done;
-		uint32_t n = left < WORTH || bits > SMALL ? 0 : scattered(chunk, rest, left, bits);
+		uint32_t n = chunk->kind == CHUNK_COARSE
+			? give_word(chunk, rest, left, bits, &longest)
+			: give_some(chunk, rest, left, bits, &longest);
+		/* In a coarse chunk, those that come together share their words. */
+		uint32_t step = chunk->kind == CHUNK_COARSE ? n : 1;
 
-		if (n >= WORTH)
-			give_scattered(chunk, rest, n, bits, &longest);
-		else
-			n = give_run(chunk, rest, left, bits, &longest);
-		for (uint32_t i = done + AHEAD; i < done + AHEAD + n && i < count; i++)
-			give_soon(elements[i], bits);
+		for (uint32_t i = done + AHEAD; i < done + AHEAD + n && i < count; i += step)
+			give_soon(elements[i], size);
 		done += n;
 	} while (done < count && start_in(chunk, elements[done]) != NOWHERE);
 	percpu_chunk_gave(chunk, &longest);
@@ -338,10 +400,10 @@ static uint32_t give_in(struct percpu_chunk *chunk, const uintptr_t *elements, u
 	return done;
 }
 
-void percpu_pool_give(const uintptr_t *elements, uint32_t count, uint32_t bits)
+void percpu_pool_give(const uintptr_t *elements, uint32_t count, uint32_t size)
 {
 	while (count) {
-		uint32_t n = give_in(chunk_of(elements[0]), elements, count, bits);
+		uint32_t n = give_in(chunk_of(elements[0]), elements, count, size);
 
 		elements += n;
 		count -= n;

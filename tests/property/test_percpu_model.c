@@ -51,6 +51,7 @@ static size_t random_size(uint64_t *random)
 	case 0: return 1 + test_random(random) % 6000;
 	case 1: return 4096;
 	case 2: return 4;
+	case 3: return 64 * (1 + test_random(random) % 70);
 	default: return 1 + test_random(random) % 300;
 	}
 }

@@ -76,7 +76,7 @@ static void pools_use(unsigned rounds, uint64_t mark)
 			allod_percpu_free(mine[slot]);
 		}
 		mine[slot] = i % 3 ? allod_percpu_alloc_init(pools[i % 3], 16, 0, &value, 8)
-				   : allod_percpu_zalloc(pools[0], 16, 0);
+				   : allod_percpu_zalloc(pools[0], i % 2 ? 16 : 256, 0);
 		CHECK(mine[slot]);
 		for (unsigned cpu = 0; cpu < CPUS; cpu++)
 			CHECK_EQ(*allod_percpu_ptr(mine[slot], cpu), i % 3 ? value : 0);

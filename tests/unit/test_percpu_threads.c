@@ -98,6 +98,8 @@ TEST_TIMEOUT(in_a_robust_pool_too, 60)
 enum { TAKERS = 3, TAKEN = 100 };
 
 static uintptr_t taken[TAKERS][TAKEN];
+static unsigned takers;
+static size_t taken_bytes;
 static _Atomic(unsigned) turn;
 
 /* Each in turn takes an element, from a pool that has room for all apart. */
@@ -107,42 +109,56 @@ static void *take_in_turn(void *arg)
 
 	for (unsigned i = 0; i < TAKEN; i++) {
 		/* Orders the calls only; pairs with the store below. */
-		while (a_load_acq(&turn) != i * TAKERS + self)
+		while (a_load_acq(&turn) != i * takers + self)
 			sched_yield();
-		taken[self][i] = (uintptr_t)allod_percpu_alloc(pool, 64, 0);
-		a_store_rel(&turn, i * TAKERS + self + 1);
+		taken[self][i] = (uintptr_t)allod_percpu_alloc(pool, taken_bytes, 0);
+		a_store_rel(&turn, i * takers + self + 1);
 	}
 	return NULL;
 }
 
-static void take_by_threads(size_t unit_bytes, size_t max_chunks)
+static void take_by_threads(unsigned count, size_t bytes, size_t unit_bytes, size_t max_chunks)
 {
 	struct allod_percpu_options options = ALLOD_PERCPU_OPTIONS_DEFAULT;
 	pthread_t threads[TAKERS];
 
+	takers = count;
+	taken_bytes = bytes;
 	options.max_cpus = CPUS;
 	options.unit_bytes = unit_bytes;
 	options.max_chunks = max_chunks;
 	pool = allod_percpu_pool_create("turns", &options);
 	a_store_rlx(&turn, 0);
-	for (uintptr_t i = 0; i < TAKERS; i++)
+	for (uintptr_t i = 0; i < takers; i++)
 		CHECK_EQ(pthread_create(&threads[i], NULL, take_in_turn, (void *)i), 0);
-	for (unsigned i = 0; i < TAKERS; i++)
+	for (unsigned i = 0; i < takers; i++)
 		pthread_join(threads[i], NULL);
 	CHECK_EQ(allod_percpu_pool_check(pool), NULL);
 }
 
-TEST(threads_take_from_blocks_of_their_own)
+/* No two threads took from the same `apart` bytes. */
+static void apart_check(size_t apart)
 {
-	take_by_threads(0, 0);
-	for (unsigned i = 0; i < TAKEN * TAKERS; i++) {
-		for (unsigned j = 0; j < TAKEN * TAKERS; j++) {
-			uintptr_t a = taken[i % TAKERS][i / TAKERS];
-			uintptr_t b = taken[j % TAKERS][j / TAKERS];
-			CHECK(a &&
-				(i % TAKERS == j % TAKERS || a / BLOCK_BYTES != b / BLOCK_BYTES));
+	for (unsigned i = 0; i < TAKEN * takers; i++) {
+		for (unsigned j = 0; j < TAKEN * takers; j++) {
+			uintptr_t a = taken[i % takers][i / takers];
+			uintptr_t b = taken[j % takers][j / takers];
+			CHECK(a && (i % takers == j % takers || a / apart != b / apart));
 		}
 	}
+}
+
+TEST(threads_take_from_blocks_of_their_own)
+{
+	take_by_threads(TAKERS, 64, 0, 0);
+	apart_check(BLOCK_BYTES);
+	allod_percpu_pool_destroy(pool);
+}
+
+TEST(in_coarse_chunks_from_blocks_whose_maps_share_no_line)
+{
+	take_by_threads(2, 192, 0, 0);
+	apart_check(COARSE_LINE_BLOCKS * BLOCK_BYTES);
 	allod_percpu_pool_destroy(pool);
 }
 
@@ -151,9 +167,9 @@ TEST(and_from_each_others_when_there_is_nothing_else)
 	unsigned got = 0;
 
 	/* Room for 320 elements, of which 300 are wanted and some are left at hand. */
-	take_by_threads(5 * BLOCK_BYTES, 1);
-	for (unsigned i = 0; i < TAKEN * TAKERS; i++)
-		got += taken[i % TAKERS][i / TAKERS] != 0;
+	take_by_threads(TAKERS, 64, 5 * BLOCK_BYTES, 1);
+	for (unsigned i = 0; i < TAKEN * takers; i++)
+		got += taken[i % takers][i / takers] != 0;
 	CHECK(got > 250);
 	allod_percpu_pool_destroy(pool);
 }

@@ -126,7 +126,7 @@ static void count_elements(const struct target *t, const struct percpu_chunk *ch
 			}
 			if (inside && maps[words + bit / 64] >> bit % 64 & 1) {
 				inside = false;
-				s->bytes += (bit + 1 - start) << GRANULE_SHIFT;
+				s->bytes += (bit + 1 - start) << chunk->shift;
 			}
 		}
 	}
@@ -167,6 +167,7 @@ static void read_pool(const struct target *t, const struct allod_percpu_pool *po
 							     : "cpu";
 	for (unsigned i = 0; at && i < CHUNKS_MOST; i++) {
 		if (!read_at(t, at, &chunk, sizeof(chunk)) || chunk.bits % 64 ||
+			chunk.shift > BLOCK_SHIFT ||
 			chunk.bits > (ALLOD_PERCPU_STRIDE >> GRANULE_SHIFT) - 1)
 			return;
 		add_chunk(t, pool, &chunk, s);

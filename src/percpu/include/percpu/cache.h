@@ -54,9 +54,9 @@ struct percpu_cache {
 extern __thread struct percpu_cache *percpu_cache_self;
 
 /* Key of a bin: `align_log` in granules. */
-static inline uint64_t bin_key(uint64_t serial, uint32_t bits, unsigned align_log)
+static inline uint64_t bin_key(uint64_t serial, uint32_t size, unsigned align_log)
 {
-	return serial << 16 | bits << 4 | align_log;
+	return serial << 16 | size << 4 | align_log;
 }
 
 static inline struct percpu_bin *bin_of(struct percpu_cache *cache, uint64_t key)
@@ -65,9 +65,9 @@ static inline struct percpu_bin *bin_of(struct percpu_cache *cache, uint64_t key
 }
 
 /* The alignment (log, in granules) that elements of a size have unasked. */
-static inline unsigned bits_align_log(uint32_t bits)
+static inline unsigned size_align_log(uint32_t size)
 {
-	unsigned log = (unsigned)__builtin_ctz(bits);
+	unsigned log = (unsigned)__builtin_ctz(size);
 	return log < 3 ? log : 3;
 }
 
@@ -75,23 +75,23 @@ static inline unsigned bits_align_log(uint32_t bits)
  * How many elements a bin keeps: fewer of large ones, so that what is at hand stays small. While
  * elements are only freed, or only allocated, it is more: BIN_ELEMENTS, and BIN_BATCH at a time.
  */
-static inline uint32_t bin_bits(uint64_t key)
+static inline uint32_t bin_size(uint64_t key)
 {
 	return (uint32_t)(key >> 4) & 0xfff;
 }
 
 static inline uint32_t bin_limit(uint64_t key)
 {
-	uint32_t bits = bin_bits(key);
-	uint32_t fit = bits ? BIN_BYTES / (bits << GRANULE_SHIFT) : BIN_ELEMENTS;
+	uint32_t size = bin_size(key);
+	uint32_t fit = size ? BIN_BYTES / (size << GRANULE_SHIFT) : BIN_ELEMENTS;
 	return fit > BIN_ELEMENTS ? BIN_ELEMENTS : fit < BIN_LEAST ? BIN_LEAST : fit;
 }
 
 /* The same of a bin that zeroed elements are taken from. */
 static inline uint32_t bin_limit_zeroed(uint64_t key)
 {
-	uint32_t bits = bin_bits(key);
-	uint32_t fit = bits ? BIN_ZEROED_BYTES / (bits << GRANULE_SHIFT) : BIN_ZEROED;
+	uint32_t size = bin_size(key);
+	uint32_t fit = size ? BIN_ZEROED_BYTES / (size << GRANULE_SHIFT) : BIN_ZEROED;
 	return fit > BIN_ZEROED ? BIN_ZEROED : fit < BIN_BATCH ? BIN_BATCH : fit;
 }
 
@@ -110,11 +110,11 @@ void percpu_cache_flush(struct allod_percpu_pool *pool);
 void percpu_cache_counts(const struct allod_percpu_pool *pool, uint64_t *ret_allocs,
 	uint64_t *ret_frees);
 
-/* pool side: gives elements of `bits` granules back to their chunks. The caller holds the pool's lock. */
-void percpu_pool_give(const uintptr_t *elements, uint32_t count, uint32_t bits);
+/* pool side: gives elements of one size back to their chunks. The caller holds the pool's lock. */
+void percpu_pool_give(const uintptr_t *elements, uint32_t count, uint32_t size);
 /*
- * Takes up to `want` elements; those that are all zero come first, *ret_clean of them. 0 when no
- * chunk has room. The caller holds the pool's lock.
+ * Takes up to `want` elements from chunks of a kind; those that are all zero come first, *ret_clean
+ * of them. 0 when no chunk has room. Size and alignment in granules. The caller holds the pool's lock.
  */
-uint32_t percpu_pool_take_many(struct allod_percpu_pool *pool, bool is_file, uint32_t bits,
+uint32_t percpu_pool_take_many(struct allod_percpu_pool *pool, enum chunk_kind kind, uint32_t size,
 	uint32_t align, uint32_t want, uintptr_t *ret, uint32_t *ret_clean);

@@ -33,8 +33,8 @@ int percpu_content_put(struct percpu_chunk *chunk, uint32_t start, uint32_t bits
 int percpu_content_start(void);
 /* Whether no forked child can be reading what this process wrote long ago. */
 bool percpu_content_is_alone(void);
-/* Zeroes free elements of one pool and size. */
-int percpu_content_zero_many(const uintptr_t *elements, uint32_t count, uint32_t bits);
+/* Zeroes free elements of one pool and size, in granules. */
+int percpu_content_zero_many(const uintptr_t *elements, uint32_t count, uint32_t size);
 
 /* Fills a free element with the pool's poison where it has memory, or looks whether it still is. */
 void percpu_content_poison(struct percpu_chunk *chunk, uint32_t start, uint32_t bits);

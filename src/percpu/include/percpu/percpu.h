@@ -2,9 +2,11 @@
 /*
  * What the files of the percpu layer know of each other: the structures, and who calls what.
  *
- * Terms   granule: 4 bytes, the unit of sizes and places; a bit of the maps. block: 4 KiB of a
- *         chunk, with hints. unit: the part of a chunk that one processor has. chunk: units of the
- *         same size for all processors, `stride` apart. arena: addresses that chunks are cut from.
+ * Terms   granule: 4 bytes, the unit of sizes. grain: what a bit of a chunk's maps stands for: a
+ *         granule, or 64 bytes in a coarse chunk. block: 4 KiB of a chunk, with hints. unit: the
+ *         part of a chunk that one processor has. chunk: units of the same size for all processors,
+ *         `stride` apart. arena: addresses that chunks are cut from. Sizes in granules are called
+ *         `size`, what counts grains `bits`, the number of a grain in its chunk a bit.
  *
  * What is true of a chunk: `live` has a bit where a live element begins, `end` a bit at the last
  * granule of each element, live or at hand in a thread's cache. All else (`alloc`, the hints, the
@@ -30,8 +32,10 @@ enum {
 	GRANULE_SHIFT = 2,
 	BLOCK_SHIFT = 12,
 	BLOCK_BYTES = 1 << BLOCK_SHIFT,
-	BLOCK_BITS = BLOCK_BYTES >> GRANULE_SHIFT,
-	BLOCK_WORDS = BLOCK_BITS / 64,
+	/* Of coarse chunks: a block has a word of each map, eight have a cache line. */
+	COARSE_SHIFT = 6,
+	COARSE_LEAST_BYTES = 128,
+	COARSE_LINE_BLOCKS = 8,
 	/* Arenas give out addresses in multiples of this. */
 	SLOT_SHIFT = 16,
 	SLOT_BYTES = 1 << SLOT_SHIFT,
@@ -49,14 +53,14 @@ enum {
 #define NOWHERE UINT32_MAX
 
 /*
- * Hints of a block or of a whole chunk, in granules, relative to its beginning.
+ * Hints of a block or of a whole chunk, in grains, relative to its beginning.
  *
  *   contig       the longest free run: exact in a block, in a chunk never more than there is
  *   scan         a free run in front of it, or 0; what is longer need not be looked for up to its
  *                end. scan < contig => scan_start < contig_start;
  *                scan_start > contig_start => scan == contig
  *   left, right  the free runs at both edges (of a block; exact)
- *   first        the first free granule, or the number of granules
+ *   first        the first free grain, or the number of grains
  *   fresh        of a block: from here on nothing was given out since it was last all initial
  */
 struct percpu_hint {
@@ -70,20 +74,25 @@ struct percpu_hint {
 	uint32_t fresh;
 };
 
-/* Free granules [start, end) of a chunk; empty at first. */
+/* Free grains [start, end) of a chunk; empty at first. */
 struct percpu_run {
 	uint32_t start;
 	uint32_t end;
 };
 
+/* What a chunk is for; each kind has its lists. */
+enum chunk_kind { CHUNK_PLAIN, CHUNK_FILE, CHUNK_COARSE, CHUNK_KINDS };
+
 struct percpu_chunk {
-	struct allod_percpu_pool *pool; /* this and the next six: const while the chunk lives */
+	struct allod_percpu_pool *pool; /* this and the next eight: const while the chunk lives */
 	uintptr_t base;                 /* the unit of processor 0 */
 	_Atomic(uint64_t) *live;
 	_Atomic(uint64_t) *end;
 	uint64_t stride;
 	uint32_t bits;
 	uint32_t blocks;
+	uint32_t shift; /* of a grain's bytes */
+	enum chunk_kind kind;
 	struct percpu_arena *arena; /* NULL: the chunk has a mapping of its own */
 	uint8_t *image; /* the initial content, writable, if image_epoch is the process's */
 	uint32_t image_epoch;
@@ -98,7 +107,7 @@ struct percpu_chunk {
 		skip_block; /* none below but takers' has room for runs of skip_bits at skip_align */
 	uint32_t skip_bits;
 	uint32_t skip_align;
-	uint64_t *alloc; /* a bit for each granule that is not free */
+	uint64_t *alloc; /* a bit for each grain that is not free */
 	struct percpu_hint *block;
 	uint64_t *known;         /* row for each active index, bit for each block: has memory */
 	_Atomic(uint64_t) *over; /* bit where an element begins that the overlay has content of */
@@ -144,8 +153,8 @@ struct percpu_class {
 };
 
 /*
- * Where threads last took elements. Each keeps to a block of its own as long as there is another
- * with room: who shares a block shares the cache lines of its maps, at every element.
+ * Where threads last took elements. Each keeps to a block of its own, or to the blocks whose maps
+ * share a cache line, as long as there are others with room: else the line is shared at every element.
  */
 enum { TAKERS_MAX = 8 };
 
@@ -157,10 +166,10 @@ struct percpu_taker {
 
 /* Blocks of a chunk that threads take from. */
 struct percpu_avoid {
-	uint32_t own;  /* the caller's, or NOWHERE */
+	uint32_t own;  /* the first of the caller's, or NOWHERE */
 	bool is_apart; /* nothing is to be found in the others' */
 	uint32_t count;
-	uint32_t block[TAKERS_MAX]; /* the others' */
+	uint32_t block[TAKERS_MAX]; /* the first of each of the others' */
 };
 
 struct allod_percpu_pool {
@@ -174,8 +183,9 @@ struct allod_percpu_pool {
 	unsigned cpus;
 	size_t usual_bytes; /* requests of up to so many may be served from a bin */
 	bool is_careful;    /* each element is looked at: nothing is kept at hand */
+	bool has_coarse;    /* elements of suitable sizes go to coarse chunks */
 	char name[NAME_BYTES];
-	struct percpu_chunk *lists[2][CHUNK_LISTS]; /* [is_file] */
+	struct percpu_chunk *lists[CHUNK_KINDS][CHUNK_LISTS];
 	struct percpu_chunk *chunks;
 	size_t chunk_count;
 	size_t chunk_peak;
@@ -200,7 +210,7 @@ struct allod_percpu_pool {
 
 /* The first thing of the metadata; `allod stat` finds it there. */
 #define ROOT_MAGIC 0x616c6c6f64706370ull
-#define ROOT_LAYOUT 1
+#define ROOT_LAYOUT 2
 
 struct percpu_root {
 	uint64_t magic;
@@ -249,7 +259,8 @@ void percpu_pool_settle(struct allod_percpu_pool *pool);
 uint32_t percpu_chunk_dirty_blocks(const struct percpu_chunk *chunk);
 uint64_t percpu_pool_live(const struct allod_percpu_pool *pool);
 /* Makes a chunk that has room for the request, without locks held. 0 or a negative errno. */
-int percpu_pool_grow(struct allod_percpu_pool *pool, bool is_file, uint32_t bits, uint32_t align);
+int percpu_pool_grow(struct allod_percpu_pool *pool, enum chunk_kind kind, uint32_t size,
+	uint32_t align);
 bool percpu_pool_may_grow(const struct allod_percpu_pool *pool);
 /* A child, whose file chunks are the parent's. */
 bool percpu_pool_is_frozen(const struct allod_percpu_pool *pool);
@@ -286,8 +297,8 @@ static inline struct percpu_chunk *chunk_of(uintptr_t element)
 }
 
 /* chunk.c: the caller holds the pool's lock. */
-struct percpu_chunk *percpu_chunk_make(struct allod_percpu_pool *pool, bool is_file, size_t bytes,
-	size_t align, int *ret_error);
+struct percpu_chunk *percpu_chunk_make(struct allod_percpu_pool *pool, enum chunk_kind kind,
+	size_t bytes, size_t align, int *ret_error);
 void percpu_chunk_drop(struct percpu_chunk *chunk);
 uint32_t percpu_chunk_guard_bits(const struct percpu_chunk *chunk);
 bool percpu_chunk_is_empty(const struct percpu_chunk *chunk);
@@ -305,7 +316,7 @@ uint32_t percpu_chunk_find(struct percpu_chunk *chunk, uint32_t bits, uint32_t a
 uint32_t percpu_block_find(const struct percpu_chunk *chunk, uint32_t block, uint32_t bits,
 	uint32_t align);
 /* Marks a run as not free, or free again. Hints and lists follow. */
-/* Notes that the first `upto` granules of a block may be given out, or hold more than zero. */
+/* Notes that the first `upto` grains of a block may be given out, or hold more than zero. */
 void percpu_block_touch(struct percpu_chunk *chunk, uint32_t block, uint32_t upto);
 /* Blocks in a page of the host. */
 uint32_t percpu_page_blocks(void);
@@ -341,12 +352,75 @@ static inline uint32_t granules(size_t bytes)
 	return (uint32_t)((bytes + ALLOD_PERCPU_GRANULE - 1) >> GRANULE_SHIFT);
 }
 
-static inline uint8_t *chunk_place(const struct percpu_chunk *chunk, unsigned cpu, uint32_t bit)
+static inline unsigned percpu_grain_shift(enum chunk_kind kind)
 {
-	return (uint8_t *)(chunk->base + cpu * chunk->stride + ((uintptr_t)bit << GRANULE_SHIFT));
+	return kind == CHUNK_COARSE ? COARSE_SHIFT : GRANULE_SHIFT;
 }
 
-/* The last granule of the element that begins at `start`. */
+/* What a size is in a chunk. */
+static inline uint32_t chunk_bits_of(const struct percpu_chunk *chunk, uint32_t size)
+{
+	return size >> (chunk->shift - GRANULE_SHIFT);
+}
+
+/* The element that begins at a bit, and the bit at which one begins. */
+static inline uintptr_t chunk_element(const struct percpu_chunk *chunk, uint32_t bit)
+{
+	return chunk->base + ((uintptr_t)bit << chunk->shift);
+}
+
+static inline uint32_t chunk_bit_of(const struct percpu_chunk *chunk, uintptr_t element)
+{
+	return (uint32_t)((element - chunk->base) >> chunk->shift);
+}
+
+static inline uint8_t *chunk_place(const struct percpu_chunk *chunk, unsigned cpu, uint32_t bit)
+{
+	return (uint8_t *)(chunk_element(chunk, bit) + cpu * chunk->stride);
+}
+
+/* Grains of a block, and words of each map: at least one. */
+static inline uint32_t block_bits(const struct percpu_chunk *chunk)
+{
+	return BLOCK_BYTES >> chunk->shift;
+}
+
+static inline uint32_t block_words(const struct percpu_chunk *chunk)
+{
+	return block_bits(chunk) / 64;
+}
+
+/* The block that a bit lies in, and a block's first bit. */
+static inline uint32_t block_of(const struct percpu_chunk *chunk, uint32_t bit)
+{
+	return bit >> (BLOCK_SHIFT - chunk->shift);
+}
+
+static inline uint32_t block_base(const struct percpu_chunk *chunk, uint32_t block)
+{
+	return block << (BLOCK_SHIFT - chunk->shift);
+}
+
+static inline uint32_t bit_in_block(const struct percpu_chunk *chunk, uint32_t bit)
+{
+	return bit & (block_bits(chunk) - 1);
+}
+
+/* Where the part of [at, end) ends that lies in the block of `at`. */
+static inline uint32_t block_stop(const struct percpu_chunk *chunk, uint32_t at, uint32_t end)
+{
+	uint32_t stop = block_base(chunk, block_of(chunk, at) + 1);
+
+	return end < stop ? end : stop;
+}
+
+/* How many blocks share a cache line of a map, a power of two; no fewer than one. */
+static inline uint32_t line_blocks(const struct percpu_chunk *chunk)
+{
+	return chunk->kind == CHUNK_COARSE ? COARSE_LINE_BLOCKS : 1;
+}
+
+/* The last grain of the element that begins at `start`. */
 static inline uint32_t chunk_end_of(const struct percpu_chunk *chunk, uint32_t start)
 {
 	uint32_t word = start / 64;
@@ -354,4 +428,10 @@ static inline uint32_t chunk_end_of(const struct percpu_chunk *chunk, uint32_t s
 	while (!value)
 		value = a_load_rlx(&chunk->end[++word]);
 	return word * 64 + (uint32_t)__builtin_ctzll(value);
+}
+
+/* The size of the element that begins at `start`. */
+static inline uint32_t chunk_size_at(const struct percpu_chunk *chunk, uint32_t start)
+{
+	return (chunk_end_of(chunk, start) + 1 - start) << (chunk->shift - GRANULE_SHIFT);
 }
