@@ -3,9 +3,11 @@
  * The calls of include/allod/pressure.h, and the thread that waits for pressure if a subscriber asks
  * for it; decision record 0006 tells why it is opt-in.
  *
- * The thread is there while `watcher` names this process. It ends when nobody wants it any more: it
+ * The thread is there while `watcher` names this process, which it says itself when it begins: who
+ * was just made may be the second one, and ends at once. It ends when nobody wants it any more: it
  * says so first and then looks once more, and whoever subscribes enters first and then looks whether
- * it is there; so one of the two sees the other.
+ * it is there; so one of the two sees the other. Who ends a subscription does so before he looks, and
+ * wakes it.
  */
 #include "allod/pressure.h"
 
@@ -65,36 +67,55 @@ static bool watcher_ends(int process)
 	return pressure_thread_wanted() == 0 || !a_cas_strong_rlx(&watcher, &none, process);
 }
 
+/* Whether the calling thread is the one from now on. */
+static bool watcher_begins(int process)
+{
+	int there;
+
+	/* [pressure.1] seq: who had us made is entered, and then the look; pairs with
+	 * watcher_ends(). */
+	a_fence_seq();
+	there = a_load_rlx(&watcher);
+	if (there == process || !a_cas_strong_rlx(&watcher, &there, process))
+		return false;
+	/* [pressure.1] seq: there is a thread, and then the look; pairs with watcher_wake(). */
+	a_fence_seq();
+	return true;
+}
+
 static void *watcher_main(void *arg)
 {
 	struct os_pressure *sources = arg;
 	const int process = os_pid();
 	struct os_pressure_event event;
 
-	for (;;) {
+	if (!watcher_begins(process))
+		return NULL;
+	while (pressure_thread_wanted() != 0 || !watcher_ends(process))
 		if (os_pressure_wait(sources, -1, &event))
 			deliver(&event);
-		if (pressure_thread_wanted() == 0 && watcher_ends(process))
-			return NULL;
-	}
+	return NULL;
 }
 
 /* After somebody who wants it was entered: sees to it that there is a thread. */
 static bool watcher_need(struct os_pressure *sources)
 {
-	const int process = os_pid();
-	int there;
-
 	/* [pressure.1] seq: the subscriber is entered, and then the look; pairs with
 	 * watcher_ends(). */
 	a_fence_seq();
-	there = a_load_rlx(&watcher);
-	if (there == process || !a_cas_strong_rlx(&watcher, &there, process))
-		return true;
-	if (helper_make(watcher_main, sources))
-		return true;
-	a_store_rlx(&watcher, 0);
-	return false;
+	return a_load_rlx(&watcher) == os_pid() || helper_make(watcher_main, sources);
+}
+
+/* After a subscription was ended: if it was the last that wanted a thread, that is to end. */
+static void watcher_wake(void)
+{
+	struct os_pressure *sources;
+
+	/* [pressure.1] seq: it is ended, and then the look; pairs with watcher_begins(). */
+	a_fence_seq();
+	if (pressure_thread_wanted() == 0 && a_load_rlx(&watcher) == os_pid() &&
+		!pressure_sources(&sources))
+		os_pressure_wake(sources);
 }
 
 FACE_EXPORT int allod_page_pressure_subscribe(allod_page_pressure_fn fn, void *arg,
@@ -121,12 +142,10 @@ FACE_EXPORT int allod_page_pressure_subscribe(allod_page_pressure_fn fn, void *a
 
 FACE_EXPORT int allod_page_pressure_unsubscribe(int subscription)
 {
-	struct os_pressure *sources;
 	int ret = pressure_unsubscribe(subscription);
 
-	if (ret != -ENOENT && pressure_thread_wanted() == 0 && a_load_rlx(&watcher) == os_pid() &&
-		!pressure_sources(&sources))
-		os_pressure_wake(sources);
+	if (ret != -ENOENT)
+		watcher_wake();
 	return ret;
 }
 

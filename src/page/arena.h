@@ -458,6 +458,9 @@ struct subscriber {
 	_Atomic(uint32_t) wants_thread;
 };
 
+/* In the child of a fork: the callers that were other threads are gone. */
+void pressure_fork_child(void);
+
 extern struct subscriber pressure_places[];
 /* The place that this thread is calling, plus one. */
 extern __thread _Atomic(uint32_t) pressure_calling;

@@ -292,6 +292,7 @@ void page_fork_child(void)
 {
 	struct arena *a = arena_get();
 
+	pressure_fork_child();
 	if (!a)
 		return;
 	os_task_fork_child(&a->janitor.task);

@@ -82,7 +82,7 @@ int pressure_subscribe(void *fn, void *arg, unsigned severity, bool wants_thread
 
 int pressure_unsubscribe(int number)
 {
-	uint32_t place = (uint32_t)(number - 1) & (PRESSURE_SUBSCRIBERS - 1);
+	uint32_t place = ((uint32_t)number - 1) & (PRESSURE_SUBSCRIBERS - 1);
 	struct subscriber *s = &pressure_places[place];
 	uint64_t state = a_load_rlx(&s->state);
 	uint64_t new;
@@ -132,6 +132,9 @@ static void leave(struct subscriber *s)
 	uint64_t new;
 
 	do {
+		/* Of calls within a call a child knows the inner one: pressure_fork_child(). */
+		if (!callers_of(state))
+			return;
 		new = state - 1;
 		if (phase_of(new) == PHASE_ENDING && !callers_of(new))
 			new = freed(new);
@@ -159,6 +162,19 @@ unsigned pressure_deliver(const struct os_pressure_event *event, size_t given_by
 		leave(s);
 	}
 	return n;
+}
+
+void pressure_fork_child(void)
+{
+	for (uint32_t i = 0; i < PRESSURE_SUBSCRIBERS; i++) {
+		struct subscriber *s = &pressure_places[i];
+		uint64_t state = a_load_rlx(&s->state) & ~(uint64_t)CALLERS_MASK;
+		if (a_load_rlx(&pressure_calling) == i + 1)
+			state++;
+		if (phase_of(state) == PHASE_ENDING && !callers_of(state))
+			state = freed(state);
+		a_store_rlx(&s->state, state);
+	}
 }
 
 /* The sources: 0 none yet, 1 being opened, 2 open; and the process whose they are. */

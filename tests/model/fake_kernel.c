@@ -326,6 +326,10 @@ int map_set(const char *p, size_t from, size_t to, uint32_t slot)
 
 __attribute__((noinline)) static _Noreturn void unexpected(const char *name);
 
+void pressure_fork_child(void)
+{
+}
+
 bool guard_begin(int64_t epoch)
 {
 	return true;

@@ -11,6 +11,7 @@
 #include "page/page.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -92,6 +93,27 @@ TEST(a_subscriber_ends_itself)
 	to_end = 0;
 	CHECK_EQ(deliver(1), 0);
 	CHECK_EQ(told[1], 1);
+}
+
+/* Threads that were calling are not in the child, so nobody is to wait for them. */
+TEST(a_child_of_fork_waits_for_no_call)
+{
+	const int live = pressure_subscribe(told, NULL, 1, false);
+	const int ending = pressure_subscribe(told, NULL, 1, false);
+	const int own = pressure_subscribe(told, NULL, 1, false);
+
+	/* As if each was being called; the last one by this thread. */
+	for (int i = 0; i < 3; i++)
+		a_add_rlx(&pressure_places[i].state, 1);
+	CHECK_EQ(pressure_unsubscribe(ending), -EBUSY);
+	a_add_rlx(&pressure_places[2].state, 1);
+	a_store_rlx(&pressure_calling, 3);
+	page_fork_child();
+	CHECK_EQ(pressure_unsubscribe(ending), -ENOENT);
+	CHECK_EQ(pressure_unsubscribe(live), 0);
+	CHECK_EQ(pressure_unsubscribe(own), 0);
+	a_store_rlx(&pressure_calling, 0);
+	CHECK_EQ(pressure_unsubscribe(INT_MIN), -ENOENT);
 }
 
 TEST(there_is_room_for_32)

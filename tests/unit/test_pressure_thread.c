@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/* The thread that waits for pressure: who may count on it, and when it ends. Nothing is waited for. */
+#include <errno.h>
+
+#include "allod/pressure.h"
+#include "harness.h"
+#include "helper.h"
+#include "page/pressure.h"
+
+static struct os_pressure no_sources;
+
+int __wrap_pressure_sources(struct os_pressure **ret_sources);
+int __wrap_pressure_sources(struct os_pressure **ret_sources)
+{
+	*ret_sources = &no_sources;
+	return 0;
+}
+
+static void told(const struct allod_page_pressure *pressure, void *arg)
+{
+}
+
+static bool refuses;
+static unsigned made;
+static void *(*made_run)(void *arg);
+static int second;
+
+/* While one thread is refused its helper, another one subscribes. */
+bool helper_make(void *(*run)(void *arg), void *arg)
+{
+	if (refuses) {
+		refuses = false;
+		second = allod_page_pressure_subscribe(told, NULL, 1, ALLOD_PAGE_PRESSURE_THREAD);
+		return false;
+	}
+	made++;
+	made_run = run;
+	return true;
+}
+
+TEST(a_thread_that_could_not_be_made_is_not_counted_on)
+{
+	refuses = true;
+	CHECK_EQ(allod_page_pressure_subscribe(told, NULL, 1, ALLOD_PAGE_PRESSURE_THREAD), -EAGAIN);
+	CHECK(second > 0);
+	CHECK_EQ(made, 1);
+}
+
+/* It would wait for ever where it did. */
+TEST(a_thread_that_nobody_wants_any_more_ends)
+{
+	const int number = allod_page_pressure_subscribe(told, NULL, 1, ALLOD_PAGE_PRESSURE_THREAD);
+
+	CHECK(number > 0);
+	CHECK_EQ(made, 1);
+	CHECK_EQ(allod_page_pressure_unsubscribe(number), 0);
+	CHECK(made_run(&no_sources) == NULL);
+	/* The next one gets a thread again. */
+	CHECK(allod_page_pressure_subscribe(told, NULL, 1, ALLOD_PAGE_PRESSURE_THREAD) > 0);
+	CHECK_EQ(made, 2);
+}
