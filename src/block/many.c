@@ -49,8 +49,12 @@ static size_t runs_find(size_t granules, size_t count, unsigned flags, struct pa
 	n = runs_in(RUNS_MOST_GRANULES, granules, count);
 	if (!n)
 		return 0;
-	ret = flags & ALLOD_PAGE_CONSTANT_TIME ? page_alloc_ready(n * granules, 0, ret_run)
-					       : page_alloc(n * granules, 0, ret_run);
+	if (flags & ALLOD_PAGE_CONSTANT_TIME)
+		ret = page_alloc_ready(n * granules, 0, ret_run);
+	else if (flags & ALLOD_PAGE_NO_COMMIT)
+		ret = page_alloc(n * granules, 0, ret_run);
+	else
+		ret = page_alloc_composed(n * granules, n * granules, 0, ret_run);
 	return ret ? 0 : n;
 }
 

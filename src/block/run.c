@@ -55,16 +55,14 @@ int run_alloc(size_t bytes, const struct block_want *want, char **ret_base)
 	*ret_base = run_cached(granules, room, want);
 	if (*ret_base)
 		return 0;
-	ret = may_call ? page_alloc(room, want->align_bytes, &run)
-		       : page_alloc_ready(room, want->align_bytes, &run);
+	if (!may_call)
+		ret = page_alloc_ready(room, want->align_bytes, &run);
+	else if (want->flags & ALLOD_PAGE_NO_COMMIT)
+		ret = page_alloc(room, want->align_bytes, &run);
+	else
+		ret = page_alloc_composed(room, granules, want->align_bytes, &run);
 	if (ret)
 		return ret;
-	if (run.fresh >= PAGE_COMPOSE_LEAST && may_call && !(want->flags & ALLOD_PAGE_NO_COMMIT) &&
-		page_compose(&run, granules)) {
-		ret = page_alloc(room, want->align_bytes, &run);
-		if (ret)
-			return ret;
-	}
 	if (page_in_arena(run.base))
 		ret = run_begin(run.base, granules, room, want);
 	else

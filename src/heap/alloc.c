@@ -133,11 +133,15 @@ static void *alloc_small(unsigned class, bool *ret_zeroed)
 	return p;
 }
 
-/* Every allocation but the fast path; sets *ret_zeroed when the block is known to read as zero. */
+/*
+ * Every allocation but the fast path; sets *ret_zeroed when the block is known to read as zero, if
+ * that matters (else NULL).
+ */
 static void *alloc_any(size_t align, size_t size, bool *ret_zeroed)
 {
 	const size_t bytes = size_aligned(align, size);
 	unsigned class = 0;
+	bool any;
 	if (bytes <= CLASS_BYTES_MAX && align <= PAGE_GRANULE_BYTES)
 		class = class_of(bytes);
 	if (size > HEAP_SIZE_MAX || heap_init() != 0) {
@@ -145,7 +149,8 @@ static void *alloc_any(size_t align, size_t size, bool *ret_zeroed)
 		return NULL;
 	}
 	heap_open();
-	void *p = class ? alloc_small(class, ret_zeroed) : large_alloc(align, size, ret_zeroed);
+	void *p = class ? alloc_small(class, ret_zeroed ? ret_zeroed : &any)
+			: large_alloc(align, size, ret_zeroed);
 	if (p == NULL)
 		errno = ENOMEM;
 	else
@@ -186,8 +191,7 @@ void *heap_alloc_slow(size_t size)
 	const struct heap_delegate *libc = heap_delegated();
 	if (libc != NULL)
 		return libc->alloc(size);
-	bool zeroed = false;
-	return alloc_any(HEAP_ALIGN_MIN, size, &zeroed);
+	return alloc_any(HEAP_ALIGN_MIN, size, NULL);
 }
 
 void *heap_alloc(size_t size)
@@ -221,8 +225,7 @@ void *heap_alloc_aligned(size_t align, size_t size)
 	const struct heap_delegate *libc = heap_delegated();
 	if (libc != NULL)
 		return libc->alloc_aligned(align, size);
-	bool zeroed = false;
-	return alloc_any(align, size, &zeroed);
+	return alloc_any(align, size, NULL);
 }
 
 size_t heap_good_size(size_t size)

@@ -137,7 +137,8 @@ static void *alloc_reserved(size_t size, const struct heap_want *want, bool *ret
 		return NULL;
 	if (!want->brief)
 		page_tick();
-	void *p = large_alloc_room(want->align, size, want->reserve, ret_zeroed);
+	void *p = large_alloc_room(want->align, size, want->reserve,
+		want->zeroed ? ret_zeroed : NULL);
 	if (p != NULL)
 		heap_hook_allocated(p, size);
 	return p;

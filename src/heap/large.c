@@ -24,22 +24,33 @@ static void *large_begin(const struct page_run *run)
 	return run->base;
 }
 
-/* A run that has room for the reservation, or just for the size. */
-static int run_alloc(size_t align, size_t granules, size_t most, struct page_run *ret_run)
+/* One with `room` granules of which `used` are the block's; fresh, rather than composed. */
+static int run_alloc_one(size_t align, size_t room, size_t used, bool fresh,
+	struct page_run *ret_run)
 {
-	if (most > granules && page_alloc(most, align, ret_run) == 0)
+	return fresh ? page_alloc(room, align, ret_run)
+		     : page_alloc_composed(room, used, align, ret_run);
+}
+
+/* A run that has room for the reservation, or just for the size. */
+static int run_alloc(size_t align, size_t granules, size_t most, bool fresh,
+	struct page_run *ret_run)
+{
+	if (most > granules && run_alloc_one(align, most, granules, fresh, ret_run) == 0)
 		return 0;
-	return page_alloc(granules, align, ret_run);
+	return run_alloc_one(align, granules, granules, fresh, ret_run);
 }
 
 void *large_alloc_room(size_t align, size_t size, size_t reserve, bool *ret_zeroed)
 {
 	const size_t granules = granules_for(size ? size : 1);
+	const size_t most = reserve > HEAP_SIZE_MAX ? 0 : granules_for(reserve);
 	struct page_run run;
-	if (run_alloc(align, granules, reserve > HEAP_SIZE_MAX ? 0 : granules_for(reserve), &run) !=
-		0)
+	/* What is to read as zero would have to be written, used or not, if it were composed. */
+	if (run_alloc(align, granules, most, ret_zeroed != NULL, &run) != 0)
 		return NULL;
-	*ret_zeroed = run.zeroed;
+	if (ret_zeroed != NULL)
+		*ret_zeroed = run.zeroed;
 	/*
 	 * What was a slab holds the marks of its free blocks. The one that lies here would be
 	 * copied with the block's contents, and is a double free to see when it comes back to this

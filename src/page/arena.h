@@ -318,6 +318,12 @@ void huge_adopt(struct arena *a, size_t chunk);
 
 /* compose.c: chunks whose pages were moved in, and which are mappings of their own. */
 
+/*
+ * For a run that page_alloc() has just given, before anything else is done with it: composes whole
+ * chunks in its first `granules`; *run tells then what it contains. Returns 0, or -ENOMEM when the
+ * kernel made addresses of it unusable: the run is gone then, and another one may be had.
+ */
+int page_compose(struct page_run *run, size_t granules);
 /* Whether one of these chunks is such; the caller holds a granule of each, or gets a hint. */
 bool compose_touches(const struct arena *a, size_t pos, size_t n);
 /* Whether a mapping ends at that granule for such a chunk's sake. */

@@ -9,7 +9,7 @@
  *
  * Equation          two mappings are counted by page_mappings_take() for each chunk whose byte in
  *                   `composed` is set; there are composed_chunks of them
- * Operations        page_compose, compose_settle, compose_touches, compose_edge
+ * Operations        page_alloc_composed, compose_settle, compose_touches, compose_edge
  * Synchronization   all of them beside each other, and beside all else. The byte of a chunk is
  *                   written by who holds all of its granules, and read by who holds one of them;
  *                   others get a hint
@@ -24,6 +24,11 @@
 #include <errno.h>
 
 enum {
+	/*
+	 * 32 MiB: of more nobody knows whether it will be used; and in so many pieces a block can
+	 * still be moved.
+	 */
+	USED_MOST = 512,
 	/* 16 MiB: so much a stopped thread may keep. By one call 2 us a chunk, and one by one 7. */
 	SPAN_MOST = 8,
 	/* Mappings that a chunk costs. */
@@ -450,7 +455,8 @@ int page_compose(struct page_run *run, size_t granules)
 	uint64_t begin;
 	size_t pos;
 
-	if (run->fresh < PAGE_COMPOSE_LEAST || warm < a_load_rlx(&a->cold) + ARENA_CHUNK_GRANULES ||
+	if (run->fresh < ARENA_CHUNK_GRANULES ||
+		warm < a_load_rlx(&a->cold) + ARENA_CHUNK_GRANULES ||
 		!arena_position(a, run->base, &pos) || !may_compose(a))
 		return 0;
 	begin = os_fine_ns();
@@ -464,4 +470,13 @@ int page_compose(struct page_run *run, size_t granules)
 		return 0;
 	run_abandon(a, pos, run->granules, &done.lost);
 	return -ENOMEM;
+}
+
+int page_alloc_composed(size_t granules, size_t used, size_t align_bytes, struct page_run *ret_run)
+{
+	const int ret = page_alloc(granules, align_bytes, ret_run);
+
+	if (ret || used > USED_MOST || !page_compose(ret_run, used))
+		return ret;
+	return page_alloc(granules, align_bytes, ret_run);
 }

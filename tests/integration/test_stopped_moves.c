@@ -186,6 +186,25 @@ static void run_take_loose(void)
 	(void)make(128 * KIB, 0, ALLOD_PAGE_NODE);
 }
 
+/* Free memory with pages, in pieces of 2 MiB. */
+static void prepare_scattered(void)
+{
+	char *p[12];
+
+	for (unsigned i = 0; i < 12; i++)
+		p[i] = make(2 * MIB, 0, 0);
+	for (unsigned i = 1; i < 12; i += 2)
+		block_free(p[i]);
+	subject = NULL;
+}
+
+static void run_compose(void)
+{
+	subject = make(8 * MIB, 0, 0);
+	subject_bytes = 8 * MIB;
+	fill(subject, subject_bytes, 1);
+}
+
 static void run_commit(void)
 {
 	CHECK_EQ(block_commit(subject, subject_bytes), 0);
@@ -226,6 +245,7 @@ static const struct op {
 	{ "allocating a piece", prepare_nothing, run_take_piece },
 	{ "allocating a piece that waits", prepare_waiting, run_take_piece },
 	{ "allocating a run", prepare_nothing, run_take_run },
+	{ "composing a run", prepare_scattered, run_compose },
 	{ "allocating a mapping", prepare_nothing, run_take_loose },
 	{ "freeing a piece", prepare_piece, run_freeing },
 	{ "freeing a run", prepare_large_run, run_freeing },

@@ -73,6 +73,11 @@ int page_alloc(size_t count, size_t align_bytes, struct page_run *ret_run)
 	return -1;
 }
 
+int page_alloc_composed(size_t granules, size_t used, size_t align_bytes, struct page_run *ret_run)
+{
+	return page_alloc(granules, align_bytes, ret_run);
+}
+
 void page_free(char *base, size_t count)
 {
 	size_t i = (size_t)(base - granules[0]) / PAGE_GRANULE_BYTES;

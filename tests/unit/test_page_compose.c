@@ -544,6 +544,20 @@ TEST(so_does_one_that_fills_it)
 	stranger_comes(REFUSE_FILLED);
 }
 
+/* page_alloc_composed() takes another one. */
+TEST(a_run_that_was_lost_is_replaced)
+{
+	struct page_run run;
+
+	(void)start();
+	move_mode = REFUSE_STRANGER;
+	moves_let = 3;
+	CHECK_EQ(page_alloc_composed(8 * CHUNK, 8 * CHUNK, CHUNK_BYTES, &run), 0);
+	CHECK_EQ(stats().lost_bytes, CHUNK_BYTES);
+	fill(run.base, 8, 3);
+	check_rest();
+}
+
 /* Every call that composing and preparing make, refused one after the other. */
 TEST_TIMEOUT(every_refusal_leaves_all_in_order, 60)
 {

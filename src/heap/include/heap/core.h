@@ -95,6 +95,7 @@ void *heap_alloc_class(struct heap *heap, unsigned class, bool *ret_zeroed);
  * no memory. A `brief` search leaves idle heaps alone.
  */
 struct slab *heap_current_replace(struct heap *heap, unsigned class, bool brief);
+/* With ret_zeroed NULL whatever it contains is welcome: then it may be composed. */
 void *large_alloc(size_t align, size_t size, bool *ret_zeroed);
 /* The same, with room to grow to `reserve` bytes if that can be had, and no housekeeping. */
 void *large_alloc_room(size_t align, size_t size, size_t reserve, bool *ret_zeroed);

@@ -78,7 +78,7 @@ struct page_stats {
 	size_t direct_runs;      /* how many such runs */
 	size_t moved_runs;       /* pieces whose pages were moved in: two mappings each */
 	uint64_t move_calls;     /* page_move() that succeeded */
-	uint64_t composed_runs;  /* runs that got pages of free chunks by page_compose() */
+	uint64_t composed_runs;  /* runs that got pages of free chunks, page_alloc_composed() */
 	uint64_t composed_bytes; /* so much, sum over the life of the process */
 	bool background_running; /* whether idle memory is being given back by the janitor */
 };
@@ -97,7 +97,16 @@ int page_init(void);
 int page_alloc(size_t granules, size_t align_bytes, struct page_run *ret_run);
 
 /*
- * The same without a system call: -EAGAIN when that is not possible, so nothing is grown or mapped.
+ * The same for a run whose first `used` granules are about to be written to, whatever they contain:
+ * where they have no pages, whole chunks of 2 MiB get those of free chunks elsewhere, by moving page
+ * tables, as far as there are any and it pays. More than 32 MiB are left as they are, for nobody
+ * knows whether all of that will be used.
+ */
+int page_alloc_composed(size_t granules, size_t used, size_t align_bytes, struct page_run *ret_run);
+
+/*
+ * page_alloc() without a system call: -EAGAIN when that is not possible, so nothing is grown or
+ * mapped.
  */
 int page_alloc_ready(size_t granules, size_t align_bytes, struct page_run *ret_run);
 
@@ -119,16 +128,6 @@ int page_alloc_direct(size_t granules, size_t align_bytes, struct page_run *ret_
  * arena whole granules. A refusal is not told: the pages come when they are touched.
  */
 void page_prepare(struct page_run *run, bool zero, size_t populate_bytes);
-
-/*
- * For a run that page_alloc() has just given, before anything else is done with it: whole chunks of
- * 2 MiB in its first `granules` that have no pages get those of free chunks elsewhere, by moving page
- * tables, as far as there are any and it pays; *run tells then what it contains. Returns 0, or
- * -ENOMEM when the kernel made addresses of it unusable: the run is gone then, and another one may
- * be had.
- */
-enum { PAGE_COMPOSE_LEAST = 32 }; /* fewer fresh granules: it does nothing */
-int page_compose(struct page_run *run, size_t granules);
 
 /*
  * For the owner of a run that is about to move its pages elsewhere: its mapping is one with the
