@@ -27,6 +27,8 @@
 enum {
 	/* So often a chunk's runs are handed out again before it is worth a huge page. */
 	HUGE_REUSES = 8,
+	/* Runs of 8 MiB lie in so many chunks, as a rule, or fewer. */
+	HUGE_LOOKS = 5,
 	/* It lies in one. */
 	HUGE_BACKED = 255,
 	/* It may have been collapsed when its pages had gone; see chunk_tidy(). */
@@ -46,11 +48,27 @@ enum {
 
 #define CHUNK_BYTES ((size_t)ARENA_CHUNK_GRANULES << PAGE_GRANULE_SHIFT)
 
+/* Whether chunks [first, last] have all been counted as often as counts, few of them. */
+static bool are_counted(const struct arena *a, size_t first, size_t last)
+{
+	uint8_t least = HUGE_BACKED;
+
+	/* So many are looked at whatever their number: it is not to be guessed. */
+	for (size_t i = 0; i < HUGE_LOOKS; i++) {
+		uint8_t count = a_load_rlx(&a->chunks[min_size(first + i, last)]);
+		least = count < least ? count : least;
+	}
+	return last - first < HUGE_LOOKS && least >= HUGE_REUSES;
+}
+
 __attribute__((noinline)) void huge_note_reuse(struct arena *a, size_t pos, size_t n)
 {
+	const size_t first = pos / ARENA_CHUNK_GRANULES;
 	const size_t last = (pos + n - 1) / ARENA_CHUNK_GRANULES;
 
-	for (size_t i = pos / ARENA_CHUNK_GRANULES; i <= last; i++) {
+	if (are_counted(a, first, last))
+		return;
+	for (size_t i = first; i <= last; i++) {
 		uint8_t count = a_load_rlx(&a->chunks[i]);
 		if (count < HUGE_REUSES)
 			(void)a_cas_weak_rlx(&a->chunks[i], &count, (uint8_t)(count + 1));

@@ -9,6 +9,7 @@
 enum {
 	STAMPS_EACH = 4,
 	STAMPS_WIDE = 8,
+	STAMPS_MANY = 32,
 };
 
 /* A one in each of the four. */
@@ -46,7 +47,18 @@ static inline stamps_eight stamps_odd(stamps_eight at)
 	return (stamps_eight)((at & STAMP_EPOCH) == 0) | (at & STAMP_COLD);
 }
 
-/* The same; as a rule all are dirty and none is cold, and that is found out eight at a time. */
+/* The same of 32 side by side, all lanes together. */
+static inline stamps_eight stamps_odd_many(const struct arena *a, size_t pos)
+{
+	return stamps_odd(stamps_read(a, pos)) | stamps_odd(stamps_read(a, pos + STAMPS_WIDE)) |
+		stamps_odd(stamps_read(a, pos + 2 * STAMPS_WIDE)) |
+		stamps_odd(stamps_read(a, pos + 3 * STAMPS_WIDE));
+}
+
+/*
+ * The same; as a rule all are dirty and none is cold, and that is found out many at a time. The last
+ * step overlaps the one before: loops over single ones end where no processor foresees it.
+ */
 static inline void stamps_count(const struct arena *a, size_t pos, size_t n, size_t *ret_dirty,
 	size_t *ret_cold)
 {
@@ -58,9 +70,15 @@ static inline void stamps_count(const struct arena *a, size_t pos, size_t n, siz
 		stamps_count_each(a, pos, n, ret_dirty, ret_cold);
 		return;
 	}
-	odd = stamps_odd(stamps_read(a, pos + n - STAMPS_WIDE));
-	for (size_t i = 0; i + STAMPS_WIDE < n; i += STAMPS_WIDE)
-		odd |= stamps_odd(stamps_read(a, pos + i));
+	if (n < STAMPS_MANY) {
+		odd = stamps_odd(stamps_read(a, pos + n - STAMPS_WIDE));
+		for (size_t i = 0; i + STAMPS_WIDE < n; i += STAMPS_WIDE)
+			odd |= stamps_odd(stamps_read(a, pos + i));
+	} else {
+		odd = stamps_odd_many(a, pos + n - STAMPS_MANY);
+		for (size_t i = 0; i + STAMPS_MANY < n; i += STAMPS_MANY)
+			odd |= stamps_odd_many(a, pos + i);
+	}
 	halves = (two)odd;
 	*ret_dirty = n;
 	*ret_cold = 0;
@@ -86,14 +104,24 @@ static inline size_t stamps_dirty(const struct arena *a, size_t pos, size_t n)
 	return at - pos;
 }
 
+/* The stamps of granules that the caller holds; who looks at them meanwhile sees either value. */
 static inline void stamps_set(struct arena *a, size_t pos, size_t n, uint16_t stamp)
 {
-	size_t end = pos + n;
+	_Atomic(uint16_t) *at = &a->stamps[pos];
+	size_t i = 0;
 
-	for (; pos < end && (pos % STAMPS_EACH || end - pos < STAMPS_EACH); pos++)
-		stamp_set(a, pos, stamp);
-	for (; end - pos >= STAMPS_EACH; pos += STAMPS_EACH)
-		a_store_rlx(stamps_at(a, pos), STAMP_ONES * stamp);
-	for (; pos < end; pos++)
-		stamp_set(a, pos, stamp);
+	if (n < STAMPS_WIDE) {
+		for (; i < n; i++)
+			a_store_rlx(&at[i], stamp);
+		return;
+	}
+	for (; i + STAMPS_MANY < n; i += STAMPS_MANY) {
+		a_store8_rlx(at + i, stamp);
+		a_store8_rlx(at + i + STAMPS_WIDE, stamp);
+		a_store8_rlx(at + i + 2 * STAMPS_WIDE, stamp);
+		a_store8_rlx(at + i + 3 * STAMPS_WIDE, stamp);
+	}
+	for (; i + STAMPS_WIDE < n; i += STAMPS_WIDE)
+		a_store8_rlx(at + i, stamp);
+	a_store8_rlx(at + n - STAMPS_WIDE, stamp);
 }

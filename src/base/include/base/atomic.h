@@ -18,6 +18,8 @@
  *   a_fold(p)                                    a relaxed load that the compiler may fold into
  *                                                another instruction, but not split; it stays
  *                                                where it is only between compiler fences
+ *   a_store8_rlx(p, v)                           stores v in each of eight uint16_t side by side, each
+ *                                                by itself
  *   a_data_read(p), a_data_write(p, v)           plain accesses that a protocol protects; the
  *                                                explorer checks them for races
  *
@@ -95,8 +97,12 @@
 
 #if A_PLAIN_
 #define a_fold(p) (*(__typeof__((void)0, *(p)) const *)(const void *)(p))
+/* One instruction; no processor that has it tears an element. */
+typedef uint16_t a_eight_ __attribute__((vector_size(16), aligned(2), may_alias));
+#define a_store8_rlx(p, v) ((void)(*(a_eight_ *)(void *)(p) = (a_eight_){ 0 } + (uint16_t)(v)))
 #else
 #define a_fold(p) a_load_rlx(p)
+#define a_store8_rlx(p, v) A_STORE8_(p, v)
 #endif
 
 #define a_data_read(p) (*(p))
@@ -226,8 +232,15 @@ void explore_data_write(volatile void *p, size_t size, const char *file, unsigne
 #define a_pause() explore_pause()
 
 #define a_fold(p) a_load_rlx(p)
+#define a_store8_rlx(p, v) A_STORE8_(p, v)
 #define a_data_read(p) (explore_data_read((p), sizeof *(p), __FILE__, __LINE__), *(p))
 #define a_data_write(p, v) \
 	(explore_data_write((p), sizeof *(p), __FILE__, __LINE__), (void)(*(p) = (v)))
 
 #endif
+
+#define A_STORE8_(p, v)                                    \
+	({                                                 \
+		for (size_t a_at_ = 0; a_at_ < 8; a_at_++) \
+			a_store_rlx(&(p)[a_at_], (v));     \
+	})
