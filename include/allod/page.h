@@ -292,8 +292,9 @@ struct allod_page_job {
  *
  * Returns: 0, or a negative errno value.
  * Errors:  EBUSY: the job was submitted before and is not done. EAGAIN: 1,024 jobs wait already.
- *          Where no thread can be made there is no error: a job with a callback is carried out
- *          before the call returns, and any other by whoever waits for it.
+ *          Where no thread can be made, or all eight are at jobs that take long, there is no
+ *          error: a job with a callback is carried out before the call returns (if a callback
+ *          submits it there, when that has returned), and any other by whoever waits for it.
  * Safety:  any thread; not in signal handlers, since it may make a thread.
  * Since:   0.1.
  * Source:  own.

@@ -2,6 +2,7 @@
 /* See helper.h. */
 #include "helper.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
@@ -12,6 +13,7 @@ bool helper_make(void *(*run)(void *arg), void *arg)
 	pthread_t thread;
 	sigset_t all;
 	sigset_t before;
+	const int saved = errno;
 	bool made;
 
 	if (pthread_attr_init(&attr) != 0)
@@ -22,6 +24,8 @@ bool helper_make(void *(*run)(void *arg), void *arg)
 	made = pthread_create(&thread, &attr, run, arg) == 0;
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	pthread_attr_destroy(&attr);
+	/* It fails by its result, but what it calls inside may have set this. */
+	errno = saved;
 	return made;
 }
 

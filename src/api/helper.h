@@ -12,3 +12,6 @@ bool helper_make(void *(*run)(void *arg), void *arg);
 
 /* Has `child` called in each child of fork(), where the helpers are not. */
 void helper_watch_fork(void (*child)(void));
+
+/* job.c: the thread carries out what would be a helper's. The tests reach in. */
+extern __thread _Atomic(bool) job_calls_inside;

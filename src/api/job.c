@@ -10,7 +10,8 @@
  * wait behind the job that it is at, a second helper stands by. If nothing has moved for a while,
  * the second takes the lead over; the first, if it ever comes back, finds itself deposed and stands
  * by itself, or ends. Who leads is a matter of order and of how many threads there are: that each
- * job is carried out once does not depend on it.
+ * job is carried out once does not depend on it. Where all of them are stuck, and no more may be made,
+ * those who submit and wait do the work.
  *
  * Operations        submit, wait, the helpers' rounds
  * Synchronization   any of them beside any other; one job is submitted by one thread at a time
@@ -70,11 +71,14 @@ static _Atomic(uint64_t) tickets;
  * The turn changes whenever it gets on. Busy is also who was woken.
  */
 static _Atomic(uint64_t) lead;
+/* When it got on last; by os_now_ns(). */
+static _Atomic(uint64_t) lead_ns;
 /* Until when somebody stands by for certain; 0: nobody does. By os_now_ns(). */
 static _Atomic(uint64_t) spare;
 static _Atomic(uint32_t) helpers;
 static _Atomic(uint32_t) wakes;
 static _Atomic(bool) fork_watched;
+__thread _Atomic(bool) job_calls_inside;
 
 enum { LEAD_BUSY = 1, LEAD_TURN = 2, LEAD_SHIFT = 16, LEAD_LOW = 0xffff };
 
@@ -119,7 +123,8 @@ static void nodes_sweep(int process)
 	const uint32_t made = a_load_rlx(&nodes_made);
 
 	for (uint32_t i = 0; i < made; i++) {
-		struct allod_page_job *job = a_load_rlx(&nodes[i].job);
+		/* [job.1] acq: the process is this job's; pairs with job_queue(). */
+		struct allod_page_job *job = a_load_acq(&nodes[i].job);
 		if (job != NULL && a_load_rlx(&nodes[i].process) != process)
 			(void)job_claim(i, job);
 	}
@@ -237,7 +242,16 @@ static bool lead_turn(uint64_t leader, uint64_t busy)
 		if (word >> LEAD_SHIFT != leader)
 			return false;
 	} while (!a_cas_weak_rlx(&lead, &word, lead_turned(word, busy)));
+	a_store_rlx(&lead_ns, os_now_ns());
 	return true;
+}
+
+/* Whether the leader, who is busy, has been at the same job for long. */
+static bool lead_is_late(void)
+{
+	const uint64_t since = a_load_rlx(&lead_ns);
+
+	return os_now_ns() > since + STALL_NS;
 }
 
 /* Takes back that there is this leader, who was not busy; false: it is, or was deposed. */
@@ -273,12 +287,26 @@ static void spare_note(void)
 
 /*
  * Sees to it that a helper stands by; without one, the jobs are the leader's alone. It is noted when
- * it was made: whoever stops before leaves it to others.
+ * it was made: whoever stops before leaves it to others. False: there is none.
  */
-static void spare_need(void)
+static bool spare_need(void)
 {
-	if (!spare_is_there() && helper_add(0))
-		spare_note();
+	if (spare_is_there())
+		return true;
+	if (!helper_add(0))
+		return false;
+	spare_note();
+	return true;
+}
+
+/* Whether this process has a leader, and not only helpers that are all stuck; makes none. */
+static bool is_led(int process)
+{
+	const uint64_t word = a_load_rlx(&lead);
+
+	return lead_is_of(word, process) &&
+		!(word & LEAD_BUSY && lead_is_late() && !spare_is_there() &&
+			a_load_rlx(&helpers) >= HELPERS);
 }
 
 /* Carries out what waits; false: the caller leads no more. */
@@ -292,7 +320,7 @@ static bool lead_work(uint64_t leader, int process)
 			return true;
 		/* One that is not seen here was submitted by who saw that this leader is busy. */
 		if (job_waits(process))
-			spare_need();
+			(void)spare_need();
 		job_run(job);
 		/* It forked, and this is the child. */
 		if (os_pid() != process)
@@ -340,8 +368,10 @@ static uint64_t spare_run(int process)
 		a_fence_seq();
 		if (!job_waits(process))
 			return 0;
-		if (a_cas_strong_rlx(&lead, &seen, mine))
+		if (a_cas_strong_rlx(&lead, &seen, mine)) {
+			a_store_rlx(&lead_ns, os_now_ns());
 			return mine >> LEAD_SHIFT;
+		}
 	}
 }
 
@@ -392,13 +422,12 @@ static bool lead_need(int process)
 	uint64_t new;
 
 	do {
-		if (lead_is_of(word, process) && word & LEAD_BUSY) {
-			spare_need();
-			return true;
-		}
+		if (lead_is_of(word, process) && word & LEAD_BUSY)
+			return spare_need() || !lead_is_late();
 		new = lead_is_of(word, process) ? lead_turned(word, LEAD_BUSY)
 						: lead_after(word, process);
 	} while (!a_cas_weak_rlx(&lead, &word, new));
+	a_store_rlx(&lead_ns, os_now_ns());
 	if (lead_is_of(word, process)) {
 		a_add_rlx(&wakes, 1);
 		os_wake(&wakes);
@@ -431,15 +460,22 @@ static bool job_is_free(struct allod_page_job *job, int process)
 	return state == JOB_NEVER || state == JOB_DONE || job->process != process;
 }
 
-/* Without helpers: those with callbacks, which nobody waits for, are carried out here. */
+/*
+ * Without helpers: those with callbacks, which nobody waits for, are carried out here. What a callback
+ * submits comes after it, lest one that does so for ever go ever deeper.
+ */
 static void calls_run(int process)
 {
 	struct allod_page_job *job;
 
+	if (a_load_rlx(&job_calls_inside))
+		return;
+	a_store_rlx(&job_calls_inside, true);
 	/* [job.2] seq: there is no leader, and then the look; pairs with lead_need(). */
 	a_fence_seq();
 	while ((job = job_take(process, true)) != NULL)
 		job_run(job);
+	a_store_rlx(&job_calls_inside, false);
 }
 
 FACE_EXPORT int allod_page_submit(struct allod_page_job *job)
@@ -462,9 +498,13 @@ FACE_EXPORT int allod_page_submit(struct allod_page_job *job)
 	return 0;
 }
 
-/* Waits until the state is done, or the time is over. */
+/*
+ * Waits until the state is done, or the time is over. If nobody is there who would begin the job it
+ * is carried out here, whatever the time.
+ */
 static int job_wait(struct allod_page_job *job, int64_t timeout_ns)
 {
+	const int process = os_pid();
 	const uint64_t begin = os_now_ns();
 	uint32_t state = JOB_QUEUED;
 
@@ -476,8 +516,15 @@ static int job_wait(struct allod_page_job *job, int64_t timeout_ns)
 		const uint64_t past = os_now_ns() - begin;
 		if (timeout_ns >= 0 && past >= (uint64_t)timeout_ns)
 			return -ETIMEDOUT;
+		const uint64_t left = timeout_ns < 0 ? IDLE_NS : (uint64_t)timeout_ns - past;
 		os_wait_while(state_of(job), JOB_QUEUED | JOB_WAITED,
-			timeout_ns < 0 ? IDLE_NS : (uint64_t)timeout_ns - past);
+			left < STALL_NS ? left : STALL_NS);
+		/* Who leads and who stands by may both have been stopped. */
+		if (job_waits(process) && !spare_need() && lead_is_late() &&
+			job_claim(job->node, job)) {
+			job_run(job);
+			return 0;
+		}
 	}
 }
 
@@ -493,10 +540,10 @@ FACE_EXPORT int allod_page_wait(struct allod_page_job *job, int64_t timeout_ns)
 		return 0;
 	if (job->process != process)
 		return -ECHILD;
-	const bool is_led = lead_is_of(a_load_rlx(&lead), process);
-	if (timeout_ns == 0 && is_led)
+	const bool led = is_led(process);
+	if (timeout_ns == 0 && led)
 		return -ETIMEDOUT;
-	if ((timeout_ns < 0 || !is_led) && job_claim(job->node, job)) {
+	if ((timeout_ns < 0 || !led) && job_claim(job->node, job)) {
 		job_run(job);
 		return 0;
 	}

@@ -123,6 +123,7 @@ static void called(struct allod_page_job *job)
 
 static void set_up(void)
 {
+	explore_private(&job_calls_inside, sizeof(job_calls_inside));
 	memset(jobs, 0, sizeof(jobs));
 	memset(told, 0, sizeof(told));
 	memset(did, 0, sizeof(did));

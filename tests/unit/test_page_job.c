@@ -5,6 +5,7 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -158,18 +159,23 @@ TEST_TIMEOUT(stuck_callbacks_hold_nobody, 60)
 	CHECK_EQ(a_load_rlx(&stuck), 7);
 	if (!TEST_SANITIZED)
 		CHECK(threads_now() - alone <= 8);
-	/* One more, and nobody is left but who waits. */
+	/* One more, and nobody is left but who waits, who looks, and who submits. */
 	bad[7].done = get_stuck;
 	good[0].done = NULL;
 	CHECK_EQ(allod_page_submit(&bad[7]), 0);
+	while (a_load_rlx(&stuck) < 8)
+		usleep(1000);
 	CHECK_EQ(allod_page_submit(&good[0]), 0);
-	CHECK_EQ(allod_page_submit(&good[1]), 0);
-	CHECK_EQ(allod_page_wait(&good[0], SECOND_NS / 2), -ETIMEDOUT);
+	CHECK_EQ(allod_page_wait(&good[0], 10 * SECOND_NS), 0);
+	CHECK_EQ(allod_page_submit(&good[0]), 0);
+	CHECK_EQ(allod_page_wait(&good[0], 0), 0);
+	CHECK_EQ(allod_page_submit(&good[0]), 0);
 	CHECK_EQ(allod_page_wait(&good[0], -1), 0);
 	CHECK_EQ(a_load_rlx(&calls), 40);
+	CHECK_EQ(allod_page_submit(&good[1]), 0);
+	CHECK_EQ(a_load_rlx(&calls), 41);
 	/* They come back, and one of them goes on. */
 	a_store_rlx(&hold, true);
-	wait_for_calls(41);
 	while (a_load_rlx(&stuck) > 0)
 		usleep(1000);
 	for (unsigned i = 0; i < 80 && !TEST_SANITIZED && threads_now() > alone; i++)
@@ -393,7 +399,32 @@ static bool no_threads;
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
 	void *arg)
 {
-	return no_threads ? EAGAIN : __real_pthread_create(thread, attr, fn, arg);
+	if (!no_threads)
+		return __real_pthread_create(thread, attr, fn, arg);
+	/* As libc's mmap() for the stack does. */
+	errno = ENOMEM;
+	return EAGAIN;
+}
+
+static unsigned links;
+
+static void submit_again(struct allod_page_job *job)
+{
+	if (links-- > 0)
+		CHECK_EQ(allod_page_submit(job), 0);
+}
+
+/* Where no thread can be made. */
+TEST(a_job_that_submits_itself_goes_no_deeper)
+{
+	struct allod_page_job job = { .done = submit_again };
+
+	no_threads = true;
+	links = 500000;
+	errno = EDOM;
+	CHECK_EQ(allod_page_submit(&job), 0);
+	CHECK_EQ(links, UINT_MAX);
+	CHECK_EQ(errno, EDOM);
 }
 
 TEST(without_a_thread)
