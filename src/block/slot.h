@@ -96,6 +96,7 @@ struct zone {
 	_Atomic(uint32_t) parked[SLOT_PARKED];
 	/* The first slots (number + 1) of what is ready for blocks that move. */
 	_Atomic(uint32_t) berths[SLOT_BERTHS];
+	_Atomic(bool) outgrown; /* a block has outgrown its slot before */
 };
 
 /*
@@ -261,7 +262,10 @@ bool slot_refresh_if_crowded(struct zone *z, size_t pos);
  * mapping of its own, so that a move into it divides none. BITMAP_NONE: nobody has made any ready.
  */
 size_t berth_take(struct zone *z, size_t count);
-/* Where none is left, makes some ready for the next calls, of slots that are accessible and clean. */
+/*
+ * Where none is left, makes some ready for the next calls, of slots that are accessible and clean.
+ * Not the first time: a block that moves once needs none.
+ */
 void berths_fill(struct zone *z);
 
 /* realloc.c */

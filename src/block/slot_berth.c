@@ -10,7 +10,8 @@
  *
  * Making one costs what it saves, but not each call pays: who takes the last one, or finds none, makes
  * some for those who come next when its own block has moved. So only programs whose blocks outgrow
- * their slots have any. They are made of slots that are accessible and clean, and out of the bitmap.
+ * their slots have any, from the second time on. They are made of slots that are accessible and clean,
+ * and out of the bitmap.
  *
  * Synchronization   berth_take() and berths_fill() beside each other, and in signal handlers
  * Linearization     the compare-and-swap of an entry of z->berths
@@ -85,7 +86,7 @@ static bool has_any(const struct zone *z)
 
 void berths_fill(struct zone *z)
 {
-	if (!has_berths(z) || has_any(z))
+	if (!has_berths(z) || has_any(z) || !a_xchg_rlx(&z->outgrown, true))
 		return;
 	for (int i = 0; i < SLOT_BERTHS; i++) {
 		size_t pos = zone_take_clean(z, SLOT_BERTH_SLOTS);

@@ -336,6 +336,20 @@ static enum hung hang(struct zone *z, size_t pos, size_t to_pos, bool to_is_live
 	return hang_slots(&h);
 }
 
+/* Takes a place made ready, if it has half of the room that to->count slots would have. */
+static bool take_berth(struct slot_ref *to, size_t need)
+{
+	size_t count = min_size(to->count, SLOT_BERTH_SLOTS);
+
+	to->pos = BITMAP_NONE;
+	if (need <= count && to->count / 2 < SLOT_BERTH_SLOTS)
+		to->pos = berth_take(to->zone, count);
+	if (to->pos == BITMAP_NONE)
+		return false;
+	to->count = count;
+	return true;
+}
+
 /*
  * Takes slots for a block that moves: with room, else as many as it needs. Pages will be hung into
  * the first `hung` of them.
@@ -347,11 +361,8 @@ static bool take_for(struct slot_ref *to, size_t bytes, size_t room, size_t hung
 
 	to->count = slots_for(to->zone, to->offset + room);
 	to->count = max_size(need, min_size(to->count, to->zone->slots / 16));
-	if (prefer == ZONE_EMPTY && hung == 1 && to->count <= SLOT_BERTH_SLOTS) {
-		to->pos = berth_take(to->zone, to->count);
-		if (to->pos != BITMAP_NONE)
-			return true;
-	}
+	if (prefer == ZONE_EMPTY && hung == 1 && take_berth(to, need))
+		return true;
 	to->pos = zone_take_empty(to->zone, to->count, hung, prefer);
 	if (to->pos == BITMAP_NONE && to->count > need) {
 		to->count = need;
