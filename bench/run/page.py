@@ -32,7 +32,7 @@ class Page(session.Benchmark):
     quick_rounds = 2
     limit_s = 400        # the ring takes mmap() half a minute on a quiet machine
     units = {"cycle": "ns", "cycle_wall": "ns", "page": "ns", "call": "ns", "op": "ns",
-             "grow": "ns", "grow_wall": "ns", "move": "ns", "swap": "ns",
+             "grow": "ns", "grow_wall": "ns", "move": "ns", "first": "ns", "swap": "ns",
              "allocate": "ns", "construct": "ns", "release": "ns",
              "resizes": "count", "kept": "count", "survived": "runs", "growth": "ratio", "need": "us", "free": "us"}
 
@@ -49,7 +49,7 @@ class Page(session.Benchmark):
                  Subject("plain", library, "page"), Subject("copy", None, "copy"),
                  Subject("allod-each", library, "each"),
                  Subject(GLIBC, None, "malloc")]
-                + [Subject(name, None, name) for name in KERNEL]
+                + [Subject(name, None, name) for name in KERNEL + ("slots",)]
                 + [Subject(p.name, p.library, "malloc") for p in self.peers + self.args.peers])
 
     def heaps(self):
@@ -108,6 +108,7 @@ class Page(session.Benchmark):
             ("realloc, doubled with room, and touched", "realloc", "grow"),
             ("realloc, the call alone", "realloc", "call"),
             ("realloc without room: the call", "realloc", "move"),
+            ("realloc without room: the first call", "realloc", "first"),
             ("exchange of two blocks", "swap", "swap"),
             ("many at once: allocations, each", "batch", "allocate"),
             ("many at once: allocations and links, each", "batch", "construct"),

@@ -11,6 +11,8 @@ KEEPING = ("allod", "allod-again", "glibc", "jemalloc", "mimalloc", "tcmalloc")
 HEAPS = ("allod", "allod-again", "allod-mmap", "glibc", "jemalloc", "mimalloc", "tcmalloc")
 NODES = ("allod-batch", "allod", "glibc", "jemalloc", "mimalloc", "tcmalloc")
 SIZES = "4k 16k 64k 256k 1m 4m 16m 64m 256m 1024m"
+# "slots": what the kernel takes for a move to a place of its own, whatever the size.
+MOVING = ("allod", "allod-again", "glibc", "mmap", "slots")
 PRESSED = ("allod", "allod-again", "glibc", "jemalloc", "mimalloc", "tcmalloc")
 SMALL_PRESSURE = "pressure {word} 200m 128m 4k 100m %d %s"
 RING = "page_ring {word} %s %s 3072m"
@@ -61,8 +63,8 @@ CASES = [
          quick="page_ring {word} 1500 4k traverse 3072m", quick_names=KEEPING + ("mmap",)),
     Case("realloc", "room", "page_realloc {word} 1047 4m", KEEPING + ("mmap", "copy"),
          quick="page_realloc {word} 200 4m", quick_names=("allod", "allod-again", "glibc", "copy")),
-    Case("realloc", "move", "page_move {word} 1024m 1m 64m 256m 1024m",
-         ("allod", "allod-again", "glibc", "mmap"), quick="page_move {word} 256m 1m 64m"),
+    Case("realloc", "move", "page_move {word} 512m 1m 64m 256m 1024m", MOVING,
+         quick="page_move {word} 256m 1m 64m 256m 1024m", quick_names=MOVING[:1] + MOVING[2:]),
     Case("swap", "moved", "page_swap {word} 41 4k 64k 256k 512k 1m 4m 16m 64m 256m 1024m",
          ("allod", "allod-again"), quick="page_swap {word} 21 64k 1m 64m 1024m",
          quick_names=("allod",),

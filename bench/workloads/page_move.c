@@ -1,25 +1,35 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * page_move SOURCE MEMORY BYTES...: blocks that are full, MEMORY bytes in all, but four at least, are
- * made larger one after the other where they have no room, for each lies between two others: to
- * twice their size or, of allod's page calls, beyond what allod_page_room() says. Reported is the
- * median of what the call takes; new pages are not written to, all others are looked at afterwards.
+ * page_move SOURCE MEMORY BYTES...: 16 blocks are made larger one after the other where they have no
+ * room, for each lies between two others: to twice their size or, of allod's page calls, beyond what
+ * allod_page_room() says. Reported is the median of what a call takes, and apart from it the first
+ * one, which finds the kernel's own memory cold: blocks were filled just before, and moved never.
  * Then the same with another thread running, whose processor has to be told when pages move.
+ *
+ * The blocks have a stamp in each page, or in each 2nd, 4th and so forth, at least one for each page
+ * table, so that they take up MEMORY bytes together: what moves are page tables, full or not. New
+ * pages are not written to; all stamps are looked at afterwards. Huge pages are off on all hosts.
+ *
+ * SOURCE slots is what the kernel alone takes: mremap() of a gigabyte of addresses, one entry of the
+ * third level of the page table, to a mapping that was made for it, the old one left without pages.
  */
 #include "pages.h"
 
 #include "allod/page.h"
 
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #pragma weak allod_page_room
 
-enum { LEAST = 4, MOST = 32 };
+enum { BLOCKS = 16, TABLE_BYTES = 2 << 20 };
 
 /* What allod's room is for the largest here, and a page. */
 #define MOST_WANTED (((size_t)64 << 30) + PAGE_BYTES)
+#define SLOT_BYTES ((size_t)1 << 30)
 
 static const struct page_source *source;
 static bool is_page;
@@ -32,20 +42,74 @@ static int compare(const void *left, const void *right)
 	return a < b ? -1 : a > b;
 }
 
-/* The blocks to be moved: every other one of many stays empty, and lies between two of them. */
-static void allocate(char **blocks, size_t count, size_t bytes)
+/* Slots for blocks, each between two others, and as many mappings of their own. */
+static void *slots_alloc(size_t bytes, size_t reserve)
 {
-	char **all = table_of(2 * count, sizeof(*all));
+	static char *next;
+	const size_t all = (4 * (size_t)BLOCKS + 1) * SLOT_BYTES;
 
-	for (size_t i = 0; i < 2 * count; i++) {
+	if (!next) {
+		next = mmap(NULL, all, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (next == MAP_FAILED)
+			return NULL;
+		next = (char *)(((uintptr_t)next + SLOT_BYTES - 1) & -SLOT_BYTES);
+		for (size_t i = 0; i < BLOCKS; i++)
+			mprotect(next + (2 * BLOCKS + 2 * i) * SLOT_BYTES, SLOT_BYTES, PROT_NONE);
+	}
+	next += SLOT_BYTES;
+	return bytes <= SLOT_BYTES ? next - SLOT_BYTES : NULL;
+}
+
+static void *slots_resize(void *block, size_t old_bytes, size_t bytes)
+{
+	char *to = (char *)block + 2 * BLOCKS * SLOT_BYTES;
+
+	to = mremap(block, SLOT_BYTES, SLOT_BYTES, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+		to);
+	return to == MAP_FAILED ? NULL : to;
+}
+
+static const struct page_source slots = { "slots", false, slots_alloc, NULL, slots_resize };
+
+/* One page in so many bytes is filled. */
+static size_t stride_for(size_t bytes, size_t memory)
+{
+	size_t stride = PAGE_BYTES;
+
+	while (stride < TABLE_BYTES && bytes / stride * PAGE_BYTES > memory / BLOCKS)
+		stride *= 2;
+	return stride;
+}
+
+static void stamp(char *block, size_t bytes, size_t stride, uint64_t seed)
+{
+	for (size_t i = 0; i < bytes; i += stride)
+		*(uint64_t *)(void *)(block + i) = i ^ seed;
+}
+
+static void check(const char *block, size_t bytes, size_t stride, uint64_t seed)
+{
+	for (size_t i = 0; i < bytes; i += stride) {
+		if (*(const uint64_t *)(const void *)(block + i) != (i ^ seed))
+			fail("a page has lost its content");
+	}
+}
+
+/* The blocks to be moved: every other one stays empty, and lies between two of them. */
+static void allocate(char **blocks, size_t bytes, size_t stride)
+{
+	char *all[2 * BLOCKS];
+
+	for (size_t i = 0; i < 2 * BLOCKS; i++) {
 		all[i] = source->alloc(bytes, 0);
 		if (!all[i])
 			fail("no memory");
 	}
-	qsort(all, 2 * count, sizeof(*all), compare);
-	for (size_t i = 0; i < count; i++) {
+	qsort(all, 2 * BLOCKS, sizeof(*all), compare);
+	for (size_t i = 0; i < BLOCKS; i++) {
 		blocks[i] = all[2 * i];
-		pages_stamp(blocks[i], bytes, i);
+		stamp(blocks[i], bytes, stride, i);
 	}
 }
 
@@ -76,22 +140,24 @@ static double move_one(char **block, size_t bytes, struct companion *companion)
 
 static void measure(const char *prefix, size_t bytes, size_t memory, struct companion *companion)
 {
-	size_t count = memory / bytes < MOST ? memory / bytes : MOST, taken = 0;
-	double *samples = table_of(MOST, sizeof(*samples));
-	char **blocks = table_of(MOST, sizeof(*blocks));
+	size_t stride = stride_for(bytes, memory), taken = 0;
+	double samples[BLOCKS], first;
+	char *blocks[BLOCKS];
 	double null = cpu_ns_alone();
 
-	count = count < LEAST ? LEAST : count;
-	allocate(blocks, count, bytes);
-	for (size_t i = 0; i < count; i++) {
+	allocate(blocks, bytes, stride);
+	first = move_one(&blocks[0], bytes, companion) - null;
+	for (size_t i = 1; i < BLOCKS; i++) {
 		double sample = move_one(&blocks[i], bytes, companion);
 
 		if (sample >= 0)
 			samples[taken++] = sample - null;
 	}
 	report_size(prefix, bytes, "move", median_of(samples, taken), "ns");
-	for (size_t i = 0; i < count; i++)
-		pages_check(blocks[i], bytes, i);
+	if (first > 0)
+		report_size(prefix, bytes, "first", first, "ns");
+	for (size_t i = 0; i < BLOCKS; i++)
+		check(blocks[i], bytes, stride, i);
 }
 
 /* In a process of its own, so that what was measured before takes no addresses. */
@@ -122,9 +188,10 @@ int main(int argc, char **argv)
 
 	if (argc < 4)
 		fail("too few arguments");
-	source = source_named(argv[1]);
+	source = strcmp(argv[1], slots.name) == 0 ? &slots : source_named(argv[1]);
 	is_page = strcmp(source->name, "page") == 0 || strcmp(source->name, "swap") == 0;
 	memory = number_of(argc, argv, 2);
+	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
 	for (int companions = 0; companions < 2; companions++) {
 		for (int i = 3; i < argc; i++)
 			measure_apart(number_of(argc, argv, i), memory, companions > 0);
