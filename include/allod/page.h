@@ -119,8 +119,9 @@ void *allod_page_realloc(void *block, size_t bytes, unsigned flags) ALLOD_NOTHRO
  *
  * address, bytes: a range within one block; it is widened to whole pages.
  * Returns: 0, or a negative errno value.
- * Errors:  EINVAL: the range is not within a block, or empty. ENOMEM: the system has no memory;
- *          some of the pages may be present then.
+ * Errors:  EINVAL: the range is not within a block, or empty, or the program has made some of it
+ *          read-only (mprotect(2)). ENOMEM: the system has no memory; some of the pages may be
+ *          present then.
  * Safety:  any thread, signal handlers.
  * Since:   0.1.
  * Source:  userpage_commit(); madvise(2), MADV_POPULATE_WRITE.
@@ -133,7 +134,8 @@ int allod_page_commit(void *address, size_t bytes) ALLOD_NOTHROW;
  * address, bytes: a range within one block; only pages that lie wholly in it are given back, what
  *          is left at its edges keeps its contents.
  * Returns: 0, or a negative errno value.
- * Errors:  EINVAL: as for allod_page_commit(), or the pages are locked in memory (mlock(2)).
+ * Errors:  EINVAL: the range is not within a block, or empty, or some of its pages are locked in
+ *          memory (mlock(2)); those before them may have been given back then.
  * Safety:  any thread, signal handlers.
  * Since:   0.1.
  * Source:  userpage_release(); madvise(2), MADV_DONTNEED.

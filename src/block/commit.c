@@ -19,6 +19,14 @@ static void touch(char *base, size_t bytes)
 		(void)a_or_rlx((_Atomic(uint8_t) *)(base + i), 0);
 }
 
+/* Whether the kernel knows the call: it is asked with a page of the stack. */
+static bool can_populate(void)
+{
+	char here;
+
+	return os_populate((void *)((uintptr_t)&here & -page_bytes()), page_bytes()) != -EINVAL;
+}
+
 int block_commit(void *address, size_t bytes)
 {
 	uintptr_t from = (uintptr_t)address & -page_bytes();
@@ -29,6 +37,9 @@ int block_commit(void *address, size_t bytes)
 	bytes = round_pages((uintptr_t)address + bytes - from);
 	ret = os_populate((char *)from, bytes);
 	if (ret == -EINVAL) {
+		/* The block's owner has made some of it read-only. */
+		if (can_populate())
+			return -EINVAL;
 		touch((char *)from, bytes);
 		ret = 0;
 	}

@@ -270,6 +270,20 @@ TEST(loose)
 	CHECK(!block_holding(p + 9 * MIB, &b));
 }
 
+/* Its owner has protected a part: an error, where to touch it would end the process. */
+TEST(commit_of_what_may_not_be_written)
+{
+	char *p = take(MIB, 0);
+
+	p[64 * KIB] = 7;
+	CHECK_EQ(mprotect(p + 64 * KIB, 64 * KIB, PROT_READ), 0);
+	CHECK_EQ(block_commit(p, MIB), -EINVAL);
+	CHECK_EQ(p[64 * KIB], 7);
+	CHECK_EQ(mprotect(p + 64 * KIB, 64 * KIB, PROT_READ | PROT_WRITE), 0);
+	CHECK_EQ(block_commit(p, MIB), 0);
+	block_free(p);
+}
+
 TEST(commit_and_release)
 {
 	static const size_t sizes[] = { 32 * KIB, 256 * KIB };
