@@ -49,6 +49,7 @@
 #include "os/os.h"
 #include "page/page.h"
 
+#define ARENA_CHUNK_BYTES ((size_t)ARENA_CHUNK_GRANULES << PAGE_GRANULE_SHIFT)
 /* Granule 0 is aligned so. */
 #define ARENA_ALIGN_BYTES ((size_t)2 << 20)
 

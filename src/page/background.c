@@ -31,7 +31,6 @@ enum {
 	/* How long a thread that ends waits for the janitor's step: 5 ms at most. */
 	STEP_WAITS = 10,
 	STEP_WAIT_NS = 500000,
-	CHUNK_BYTES = ARENA_CHUNK_GRANULES << PAGE_GRANULE_SHIFT,
 };
 
 /* A beat so long ago that nobody takes it for fresh. */
@@ -142,7 +141,7 @@ static uint64_t janitor_round(struct arena *a, bool is_first)
 	(void)purge_some(a, &pos, SIZE_MAX, &p);
 	(void)purge_cool(a, p.epoch, SIZE_MAX, true);
 	if (!is_first && huge_round(a))
-		waiting += CHUNK_BYTES;
+		waiting += ARENA_CHUNK_BYTES;
 	return balance_dirty(a_load_rlx(&a->balance)) + (waiting >> PAGE_GRANULE_SHIFT);
 }
 

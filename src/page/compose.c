@@ -46,8 +46,6 @@ enum {
 	RETRY_EACH = 64,
 };
 
-#define CHUNK_BYTES ((size_t)ARENA_CHUNK_GRANULES << PAGE_GRANULE_SHIFT)
-
 /* Granules side by side, whole chunks' worth of them. */
 struct span {
 	size_t pos;
@@ -213,13 +211,13 @@ static bool may_compose(struct arena *a)
 static bool is_source(struct arena *a, size_t pos, struct search *search)
 {
 	const struct span s = { pos, ARENA_CHUNK_GRANULES };
-	const size_t pages = CHUNK_BYTES / os_facts()->page_bytes;
+	const size_t pages = ARENA_CHUNK_BYTES / os_facts()->page_bytes;
 	size_t present;
 
 	if (!search->looks || !is_warm(a, &s))
 		return false;
 	search->looks--;
-	return !os_present(arena_address(a, pos), CHUNK_BYTES, &present) &&
+	return !os_present(arena_address(a, pos), ARENA_CHUNK_BYTES, &present) &&
 		present >= pages - pages / MISSING_SHARE;
 }
 

@@ -235,7 +235,7 @@ static int move_to(struct arena *a, char *base, size_t old_n, char *to, size_t n
  */
 static char *reserve_like(const char *base, size_t bytes)
 {
-	const size_t slack = (size_t)ARENA_CHUNK_GRANULES << PAGE_GRANULE_SHIFT;
+	const size_t slack = ARENA_CHUNK_BYTES;
 	char *low = bytes >= 2 * slack && bytes + slack > bytes
 		? os_reserve(bytes + slack, PAGE_GRANULE_BYTES)
 		: NULL;

@@ -46,8 +46,6 @@ enum {
 	HUGE_MAPS_SHARE = 16,
 };
 
-#define CHUNK_BYTES ((size_t)ARENA_CHUNK_GRANULES << PAGE_GRANULE_SHIFT)
-
 /* Whether chunks [first, last] have all been counted as often as counts, few of them. */
 static bool are_counted(const struct arena *a, size_t first, size_t last)
 {
@@ -81,7 +79,7 @@ void huge_start(struct arena *a)
 
 	uint8_t setting = HUGE_NEVER;
 
-	if (os_facts()->page_bytes << CHUNK_PAGES_SHIFT == CHUNK_BYTES &&
+	if (os_facts()->page_bytes << CHUNK_PAGES_SHIFT == ARENA_CHUNK_BYTES &&
 		os_file_read("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof(text)) > 0)
 		setting = strstr(text, "[never]") ? HUGE_NEVER : HUGE_WANTED;
 	a_store_rlx(&a->huge_setting, setting);
@@ -120,7 +118,7 @@ void huge_allow(struct arena *a, size_t pos, size_t n)
 	const size_t end = (pos + n) / ARENA_CHUNK_GRANULES;
 	size_t from = (pos + ARENA_CHUNK_GRANULES - 1) / ARENA_CHUNK_GRANULES;
 
-	if (os_facts()->page_bytes << CHUNK_PAGES_SHIFT != CHUNK_BYTES ||
+	if (os_facts()->page_bytes << CHUNK_PAGES_SHIFT != ARENA_CHUNK_BYTES ||
 		a_load_rlx(&a->huge_setting) == HUGE_NEVER)
 		return;
 	while (from < end) {
@@ -130,7 +128,7 @@ void huge_allow(struct arena *a, size_t pos, size_t n)
 			to++;
 		if (to > from &&
 			os_huge(arena_address(a, from * ARENA_CHUNK_GRANULES),
-				(to - from) * CHUNK_BYTES, true))
+				(to - from) * ARENA_CHUNK_BYTES, true))
 			huge_forget(a, from * ARENA_CHUNK_GRANULES,
 				(to - from) * ARENA_CHUNK_GRANULES);
 		from = to + 1;
@@ -185,7 +183,7 @@ void huge_forget(struct arena *a, size_t pos, size_t n)
 			to++;
 		if (to > from)
 			(void)os_huge(arena_address(a, from * ARENA_CHUNK_GRANULES),
-				(to - from) * CHUNK_BYTES, false);
+				(to - from) * ARENA_CHUNK_BYTES, false);
 		from = to + 1;
 	}
 }
@@ -203,10 +201,10 @@ bool page_forbid_huge(const char *base, size_t granules)
 
 static bool is_filled(char *base)
 {
-	const size_t pages = CHUNK_BYTES / os_facts()->page_bytes;
+	const size_t pages = ARENA_CHUNK_BYTES / os_facts()->page_bytes;
 	size_t present;
 
-	return !os_present(base, CHUNK_BYTES, &present) &&
+	return !os_present(base, ARENA_CHUNK_BYTES, &present) &&
 		present >= pages - pages / HUGE_PRESENT_SHARE;
 }
 
@@ -245,18 +243,18 @@ static void chunk_back(struct arena *a, size_t chunk)
 	char *base = arena_address(a, chunk * ARENA_CHUNK_GRANULES);
 	uint8_t expected = HUGE_REUSES;
 
-	if (is_filled(base) && !os_huge(base, CHUNK_BYTES, true)) {
-		if (!os_collapse(base, CHUNK_BYTES)) {
+	if (is_filled(base) && !os_huge(base, ARENA_CHUNK_BYTES, true)) {
+		if (!os_collapse(base, ARENA_CHUNK_BYTES)) {
 			a_add_rlx(&a->huge_chunks, 1);
 			if (a_cas_strong_rlx(&a->chunks[chunk], &expected, HUGE_BACKED))
 				return;
 			/* Its pages have gone meanwhile; what it is now was counted by who made it so. */
 			a_sub_rlx(&a->huge_chunks, 1);
-			(void)os_huge(base, CHUNK_BYTES, false);
+			(void)os_huge(base, ARENA_CHUNK_BYTES, false);
 			chunk_note_untidy(a, chunk);
 			return;
 		}
-		(void)os_huge(base, CHUNK_BYTES, false);
+		(void)os_huge(base, ARENA_CHUNK_BYTES, false);
 	}
 	(void)a_cas_strong_rlx(&a->chunks[chunk], &expected, 0);
 }

@@ -30,6 +30,27 @@ struct slot_ref slot_ref_of(const char *p)
 	return ref;
 }
 
+char *slot_take_small(size_t bytes)
+{
+	char *p = slot_take(20 * MIB, 24 * MIB, 0);
+	struct slot_ref ref = slot_ref_of(p);
+
+	CHECK_EQ(ref.zone->class, SLOT_SMALL);
+	CHECK_EQ(slot_resize(&ref, bytes, 0), 0);
+	return p;
+}
+
+struct block slot_take_run(size_t bytes, size_t align, uint64_t seed)
+{
+	struct block b = { .kind = BLOCK_RUN, .bytes = bytes };
+	struct page_run run;
+
+	CHECK_EQ(page_alloc(bytes >> PAGE_GRANULE_SHIFT, align, &run), 0);
+	b.base = run.base;
+	slot_stamp(b.base, bytes, seed);
+	return b;
+}
+
 void slot_stamp(char *p, size_t bytes, uint64_t seed)
 {
 	for (size_t i = 0; i < bytes; i += 64 * KIB)
@@ -73,4 +94,10 @@ void slot_check_zone(enum slot_class class)
 
 	if (z)
 		CHECK(slot_mappings(z) <= 1 + slot_costs(z));
+}
+
+void slot_check_zones(void)
+{
+	slot_check_zone(SLOT_SMALL);
+	slot_check_zone(SLOT_LARGE);
 }

@@ -8,9 +8,9 @@
 #include "harness.h"
 #include "os/mock.h"
 #include "page/page.h"
+#include "page_fixture.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -50,24 +50,6 @@ static struct page_stats stats(void)
 
 	page_stats(&s);
 	return s;
-}
-
-/* Mappings of the process that lie in the arena's committed part. */
-static size_t mappings(void)
-{
-	FILE *f = fopen("/proc/self/maps", "r");
-	uintptr_t base = a_load_rlx(&page_arena.base);
-	uintptr_t end = base + stats().committed_bytes;
-	unsigned long from, to;
-	char line[512];
-	size_t n = 0;
-
-	CHECK(f != NULL);
-	while (fgets(line, sizeof(line), f))
-		if (sscanf(line, "%lx-%lx", &from, &to) == 2 && to > base && from < end)
-			n++;
-	fclose(f);
-	return n;
 }
 
 static size_t present(const char *base, size_t chunks)
@@ -175,7 +157,7 @@ TEST(scattered_chunks_become_a_run)
 {
 	struct arena *a = start();
 	size_t dirty = stats().dirty_bytes;
-	size_t before = mappings();
+	size_t before = page_fixture_mappings();
 	unsigned populates = mock_count(OS_CALL_POPULATE);
 	struct page_run run = compose(8 * CHUNK, false);
 
@@ -187,7 +169,7 @@ TEST(scattered_chunks_become_a_run)
 	CHECK_EQ(present(run.base, 8), 8 * CHUNK_BYTES);
 	CHECK_EQ(stats().dirty_bytes, dirty - 8 * CHUNK_BYTES);
 	CHECK_EQ(a_load_rlx(&a->composed_chunks), 8);
-	CHECK(mappings() <= before + 16);
+	CHECK(page_fixture_mappings() <= before + 16);
 	/* What they left reads as zero, and has no pages. */
 	for (size_t i = 1; i < CHUNKS; i += 2) {
 		struct page_run hole = take(CHUNK);
@@ -289,10 +271,10 @@ TEST(a_composed_run_that_is_freed_stays_warm)
 TEST(a_trim_makes_one_mapping_of_them_again)
 {
 	struct arena *a = start();
-	size_t before = mappings();
+	size_t before = page_fixture_mappings();
 	struct page_run run = compose(8 * CHUNK, false);
 
-	CHECK(mappings() > before);
+	CHECK(page_fixture_mappings() > before);
 	(void)page_trim();
 	/* In use: it stays what it is. */
 	CHECK_EQ(a_load_rlx(&a->composed_chunks), 8);
@@ -300,7 +282,7 @@ TEST(a_trim_makes_one_mapping_of_them_again)
 	(void)page_trim();
 	CHECK_EQ(a_load_rlx(&a->composed_chunks), 0);
 	CHECK_EQ(a_load_rlx(&a->moved_above), 0);
-	CHECK(mappings() <= before);
+	CHECK(page_fixture_mappings() <= before);
 	check_rest();
 }
 

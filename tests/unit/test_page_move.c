@@ -8,9 +8,9 @@
 #include "harness.h"
 #include "os/mock.h"
 #include "page/page.h"
+#include "page_fixture.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,24 +42,6 @@ static void check_stamp(const char *base, size_t granules, uint64_t seed)
 	for (size_t i = 0; i < granules; i++)
 		CHECK_EQ(*(const uint64_t *)(base + (i << PAGE_GRANULE_SHIFT) + 8 * (i % 100)),
 			seed + i);
-}
-
-/* Mappings of the process that lie in the arena's committed part. */
-static size_t mappings(void)
-{
-	FILE *f = fopen("/proc/self/maps", "r");
-	uintptr_t base = a_load_rlx(&page_arena.base);
-	uintptr_t end = base + a_load_rlx(&page_arena.bytes);
-	unsigned long from, to;
-	char line[512];
-	size_t n = 0;
-
-	CHECK(f != NULL);
-	while (fgets(line, sizeof(line), f))
-		if (sscanf(line, "%lx-%lx", &from, &to) == 2 && to > base && from < end)
-			n++;
-	fclose(f);
-	return n;
 }
 
 static void start(void)
@@ -237,7 +219,7 @@ TEST_TIMEOUT(mappings_merge_again, 30)
 		runs[i] = take(64);
 		stamp(&runs[i], i * 1000);
 	}
-	before = mappings();
+	before = page_fixture_mappings();
 	for (size_t round = 0; round < 4000; round++) {
 		size_t i = test_random(&seed) % 16;
 		struct page_run *run = &runs[i];
@@ -256,14 +238,14 @@ TEST_TIMEOUT(mappings_merge_again, 30)
 		stamp(run, i * 1000);
 	}
 	CHECK(stats().move_calls > 3000);
-	test_note("mappings: %zu before, %zu with %zu moved runs", before, mappings(),
+	test_note("mappings: %zu before, %zu with %zu moved runs", before, page_fixture_mappings(),
 		stats().moved_runs);
-	CHECK(mappings() <= before + 2 * stats().moved_runs + 16);
+	CHECK(page_fixture_mappings() <= before + 2 * stats().moved_runs + 16);
 	for (size_t i = 0; i < 16; i++)
 		page_free(runs[i].base, runs[i].granules);
-	test_note("mappings after all are free: %zu", mappings());
+	test_note("mappings after all are free: %zu", page_fixture_mappings());
 	/* Growth beside a moved run may leave a seam, a few in all. */
-	CHECK(mappings() <= before + 12);
+	CHECK(page_fixture_mappings() <= before + 12);
 	CHECK_EQ(stats().moved_runs, 0);
 	CHECK(page_check());
 }

@@ -85,8 +85,7 @@ TEST(outgrow_small_class)
 	ref = slot_ref_of(moved);
 	CHECK_EQ(slot_outgrow(&ref, 2 * GIB, 2 * GIB, 0, &moved), 0);
 	slot_check_stamp(moved, 128 * MIB, 4);
-	slot_check_zone(SLOT_LARGE);
-	slot_check_zone(SLOT_SMALL);
+	slot_check_zones();
 	CHECK(slot_free(moved));
 }
 
@@ -98,18 +97,14 @@ TEST(outgrow_several_small_ones)
 	char *p;
 
 	slot_start();
-	p = slot_take(20 * MIB, 24 * MIB, 0);
-	ref = slot_ref_of(p);
-	CHECK_EQ(ref.zone->class, SLOT_SMALL);
-	CHECK_EQ(slot_resize(&ref, 90 * MIB, 0), 0);
+	p = slot_take_small(90 * MIB);
 	slot_stamp(p, 90 * MIB, 3);
 	ref = slot_ref_of(p);
 	CHECK_EQ(ref.count, 3);
 	CHECK_EQ(slot_outgrow(&ref, 200 * MIB, 512 * MIB, 0, &moved), 0);
 	slot_check_stamp(moved, 90 * MIB, 3);
 	CHECK_EQ(((char *)moved)[200 * MIB - 1], 0);
-	slot_check_zone(SLOT_LARGE);
-	slot_check_zone(SLOT_SMALL);
+	slot_check_zones();
 	CHECK(slot_free(moved));
 }
 
@@ -122,9 +117,7 @@ TEST(outgrow_several_small_ones_refused)
 	char *p;
 
 	slot_start();
-	p = slot_take(20 * MIB, 24 * MIB, 0);
-	ref = slot_ref_of(p);
-	CHECK_EQ(slot_resize(&ref, 90 * MIB, 0), 0);
+	p = slot_take_small(90 * MIB);
 	slot_stamp(p, 90 * MIB, 3);
 	ref = slot_ref_of(p);
 	middle = &ref.zone->table[ref.pos + 1];
@@ -143,12 +136,9 @@ TEST(outgrow_several_small_ones_refused)
 	slot_check_stamp(moved, 90 * MIB, 3);
 	for (size_t i = 90 * MIB; i < 200 * MIB; i += 64 * KIB)
 		CHECK_EQ(((char *)moved)[i], 0);
-	slot_check_zone(SLOT_LARGE);
-	slot_check_zone(SLOT_SMALL);
+	slot_check_zones();
 	/* In pieces that are too many it is not moved. */
-	p = slot_take(20 * MIB, 24 * MIB, 0);
-	ref = slot_ref_of(p);
-	CHECK_EQ(slot_resize(&ref, 6 * 32 * MIB, 0), 0);
+	p = slot_take_small(6 * 32 * MIB);
 	ref = slot_ref_of(p);
 	CHECK(page_mappings_take(6 * 2));
 	for (size_t i = 0; i < 6; i++)
@@ -164,9 +154,7 @@ TEST_TIMEOUT(outgrow_many_small_ones, 60)
 	char *p;
 
 	slot_start();
-	p = slot_take(20 * MIB, 24 * MIB, 0);
-	ref = slot_ref_of(p);
-	CHECK_EQ(slot_resize(&ref, 2 * GIB + 40 * MIB, 0), 0);
+	p = slot_take_small(2 * GIB + 40 * MIB);
 	slot_stamp(p, 40 * MIB, 3);
 	slot_stamp(p + GIB - MIB, 2 * MIB, 4);
 	slot_stamp(p + 2 * GIB - MIB, 41 * MIB, 5);
@@ -187,34 +175,28 @@ TEST_TIMEOUT(outgrow_many_small_ones, 60)
 	slot_check_stamp(p, 40 * MIB, 3);
 	slot_check_stamp(p + GIB - MIB, 2 * MIB, 4);
 	slot_check_stamp(p + 2 * GIB - MIB, 41 * MIB, 5);
-	slot_check_zone(SLOT_LARGE);
-	slot_check_zone(SLOT_SMALL);
+	slot_check_zones();
 	CHECK(slot_free(moved));
 }
 
 static void adopt(size_t old_bytes, size_t bytes, size_t room)
 {
-	struct page_run run;
-	struct block b = { .kind = BLOCK_RUN };
+	struct block b;
 	void *moved;
 	char *p;
 
 	slot_start();
-	CHECK_EQ(page_alloc(old_bytes >> PAGE_GRANULE_SHIFT, 0, &run), 0);
-	slot_stamp(run.base, old_bytes, 9);
-	b.base = run.base;
-	b.bytes = old_bytes;
+	b = slot_take_run(old_bytes, 0, 9);
 	CHECK_EQ(slot_adopt(&b, bytes, room, 0, true, &moved), 0);
 	p = moved;
-	CHECK_EQ(((uintptr_t)p ^ (uintptr_t)run.base) % (2 * MIB), 0);
+	CHECK_EQ(((uintptr_t)p ^ (uintptr_t)b.base) % (2 * MIB), 0);
 	slot_check_stamp(p, old_bytes, 9);
 	for (size_t i = old_bytes; i < bytes; i += 4 * KIB)
 		CHECK_EQ(p[i], 0);
 	for (size_t i = 0; i < old_bytes; i += 64 * KIB)
-		CHECK_EQ(run.base[i + 8 * (i / 4096 % 500)], 0);
-	slot_check_zone(SLOT_SMALL);
-	slot_check_zone(SLOT_LARGE);
-	page_free(run.base, run.granules);
+		CHECK_EQ(b.base[i + 8 * (i / 4096 % 500)], 0);
+	slot_check_zones();
+	page_free(b.base, b.bytes >> PAGE_GRANULE_SHIFT);
 	CHECK(slot_free(moved));
 }
 
@@ -230,15 +212,11 @@ TEST(adopt_large)
 
 TEST(adopt_aligned)
 {
-	struct page_run run;
-	struct block b = { .kind = BLOCK_RUN };
+	struct block b;
 	void *moved;
 
 	slot_start();
-	CHECK_EQ(page_alloc(64, 2 * MIB, &run), 0);
-	slot_stamp(run.base, 4 * MIB, 9);
-	b.base = run.base;
-	b.bytes = 4 * MIB;
+	b = slot_take_run(4 * MIB, 2 * MIB, 9);
 	CHECK_EQ(slot_adopt(&b, 8 * MIB, 16 * MIB, 0, false, &moved), 0);
 	CHECK_EQ((uintptr_t)moved % (32 * MIB), 0);
 	slot_check_stamp(moved, 4 * MIB, 9);
@@ -399,18 +377,14 @@ TEST(outgrow_refused)
 
 TEST(adopt_refused)
 {
-	struct page_run run;
-	struct block b = { .kind = BLOCK_RUN };
+	struct block b;
 	void *moved;
 
 	slot_start();
-	CHECK_EQ(page_alloc(16, 0, &run), 0);
-	slot_stamp(run.base, MIB, 9);
-	b.base = run.base;
-	b.bytes = MIB;
+	b = slot_take_run(MIB, 0, 9);
 	mock_fail(OS_CALL_MOVE, 1, ENOMEM);
 	CHECK_EQ(slot_adopt(&b, 2 * MIB, 2 * MIB, 0, false, &moved), -ENOTSUP);
-	slot_check_stamp(run.base, MIB, 9);
+	slot_check_stamp(b.base, MIB, 9);
 	CHECK_EQ(slot_adopt(&b, 2 * MIB, 2 * MIB, 0, false, &moved), 0);
 	slot_check_stamp(moved, MIB, 9);
 	slot_check_zone(SLOT_SMALL);
@@ -534,17 +508,13 @@ TEST_TIMEOUT(refusals_swept, 20)
 TEST_TIMEOUT(budget, 20)
 {
 	enum { BLOCKS = 400, COUNT = 2000 };
-	struct page_run runs[BLOCKS];
 	void *moved[BLOCKS];
 	size_t n = 0;
 
 	slot_start();
 	mock_facts()->max_map_count = COUNT;
 	for (size_t i = 0; i < BLOCKS; i++) {
-		struct block b = { .kind = BLOCK_RUN, .bytes = 256 * KIB };
-		CHECK_EQ(page_alloc(4, 0, &runs[i]), 0);
-		b.base = runs[i].base;
-		slot_stamp(b.base, b.bytes, i);
+		struct block b = slot_take_run(256 * KIB, 0, i);
 		if (!slot_adopt(&b, 512 * KIB, 2 * MIB, 0, false, &moved[n]))
 			n++;
 	}
