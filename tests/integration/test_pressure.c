@@ -189,8 +189,8 @@ TEST(a_psi_file_of_the_manager)
 	int fd = allod_page_pressure_fd();
 	if (fd < 0)
 		SKIP("no trigger for stall information (PSI) can be set here");
-	/* Nothing is wrong with it, and nobody is stalled 10 % of the time here. */
-	CHECK_EQ(allod_page_pressure_dispatch(), 0);
+	/* Nothing is wrong with it. What is stalled is the whole system's, and not known here. */
+	CHECK(allod_page_pressure_dispatch() >= 0);
 }
 
 TEST(arguments)
@@ -218,7 +218,7 @@ static int threads(void)
 
 static bool soon(unsigned wanted)
 {
-	for (int i = 0; i < 400 && atomic_load(&told) < wanted; i++)
+	for (int i = 0; i < 1600 && atomic_load(&told) < wanted; i++)
 		pause_ms(5);
 	return atomic_load(&told) >= wanted;
 }
@@ -239,7 +239,7 @@ TEST(a_thread_waits_only_if_somebody_wants_it)
 	CHECK(told_in != (unsigned)gettid());
 	while (allod_page_pressure_unsubscribe(id) == -EBUSY)
 		pause_ms(1);
-	for (int i = 0; i < 400 && threads() > 1; i++)
+	for (int i = 0; i < 1600 && threads() > 1; i++)
 		pause_ms(5);
 	CHECK_EQ(threads(), 1);
 	/* And again. */
