@@ -44,6 +44,7 @@ enum { SIZES = sizeof sizes / sizeof sizes[0] };
 static _Atomic(unsigned char *) slots[SLOTS];
 static _Atomic(unsigned) rounds[WORKERS];
 static atomic_bool stop;
+static atomic_uint begun;
 static atomic_uint parked;
 static atomic_uint parked_inside;
 
@@ -106,6 +107,7 @@ static void exchange(uint64_t *random)
 static void *victim(void *arg)
 {
 	uint64_t random = (uint64_t)(uintptr_t)arg;
+	atomic_fetch_add(&begun, 1);
 	for (unsigned i = 0; i < UINT_MAX; i++) {
 		exchange(&random);
 		if (i % 3000 == 0)
@@ -153,7 +155,11 @@ static void park_one(uint64_t *random)
 {
 	pthread_t thread;
 	const unsigned before = atomic_load(&parked);
+	const unsigned begun_before = atomic_load(&begun);
 	CHECK_EQ(pthread_create(&thread, NULL, victim, (void *)(uintptr_t)test_random(random)), 0);
+	/* On a busy machine it may be long until it runs, and it is to be parked inside. */
+	while (atomic_load(&begun) == begun_before)
+		pause_us(50);
 	pause_us(200 + (long)(test_random(random) % 3000));
 	CHECK_EQ(pthread_kill(thread, SIGUSR1), 0);
 	while (atomic_load(&parked) == before)
