@@ -274,11 +274,11 @@ TEST_TIMEOUT(idle_memory_goes_back_by_itself, 30)
 		page_free(runs[i].base, 128);
 	if (!stats().background_running)
 		SKIP("no background task here (a sanitizer, valgrind or no /proc)");
-	for (i = 0; i < 100 && resident() - before > 2 * MIB; i++)
+	/* A second, as a rule; longer where others have the processors. */
+	for (i = 0; i < 200 && (resident() > before + 2 * MIB || stats().dirty_bytes); i++)
 		usleep(50000);
-	test_note("after %d ms: %zu KiB", i * 50, (resident() - before) / 1024);
-	CHECK(i < 60);
-	CHECK_EQ(stats().dirty_bytes, 0);
+	test_note("after %d ms: %zu KiB, %zu before", i * 50, resident() / 1024, before / 1024);
+	CHECK(i < 200);
 	/* It ends when there is nothing left. */
 	for (i = 0; i < 100 && stats().background_running; i++)
 		usleep(50000);
@@ -308,9 +308,9 @@ TEST_TIMEOUT(forked_child_has_its_own, 30)
 		memset(run.base, 1, 256 << PAGE_GRANULE_SHIFT);
 		page_free(run.base, 256);
 		CHECK(stats().background_running);
-		for (i = 0; i < 100 && stats().dirty_bytes; i++)
+		for (i = 0; i < 200 && stats().dirty_bytes; i++)
 			usleep(50000);
-		CHECK(i < 60);
+		CHECK(i < 200);
 		page_exit();
 		CHECK(page_check());
 		_exit(0);
