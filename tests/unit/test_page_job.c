@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "allod/page.h"
@@ -104,9 +105,24 @@ TEST(callbacks)
 		CHECK(ops[i].block != NULL);
 }
 
+/* Less than a helper may take for a job before another goes on with those behind it. */
+#define STALL_LEAST_NS (SECOND_NS / 10)
+/* Less than a thread without work waits for some. */
+#define IDLE_LEAST_NS (SECOND_NS / 2)
+
+static int64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * SECOND_NS + now.tv_nsec;
+}
+
 /* A job that the worker does not come to is carried out by who waits for it without a limit. */
 TEST(who_waits_helps)
 {
+	int ret;
+	int64_t start;
 	struct allod_page_op op = { .verb = ALLOD_PAGE_OP_ALLOC, .bytes = 4 * KIB };
 	struct allod_page_job holding = { .done = hold_worker };
 	struct allod_page_job job = { .ops = &op, .count = 1 };
@@ -114,11 +130,14 @@ TEST(who_waits_helps)
 	a_store_rlx(&hold, true);
 	CHECK_EQ(allod_page_submit(&holding), 0);
 	wait_for_calls(1);
+	start = now_ns();
 	CHECK_EQ(allod_page_submit(&job), 0);
-	CHECK_EQ(allod_page_submit(&job), -EBUSY);
-	CHECK_EQ(allod_page_wait(&job, 0), -ETIMEDOUT);
-	CHECK_EQ(allod_page_wait(&job, 20000000), -ETIMEDOUT);
-	CHECK(op.block == NULL);
+	ret = allod_page_wait(&job, 20000000);
+	/* If this thread was not held up itself, nobody else has done it yet. */
+	if (now_ns() - start < STALL_LEAST_NS) {
+		CHECK_EQ(ret, -ETIMEDOUT);
+		CHECK_EQ(allod_page_submit(&job), -EBUSY);
+	}
 	CHECK_EQ(allod_page_wait(&job, -1), 0);
 	CHECK(op.block != NULL);
 	a_store_rlx(&hold, false);
@@ -216,12 +235,15 @@ TEST(the_thread_ends)
 {
 	struct allod_page_job job = { 0 };
 	const unsigned alone = threads_now();
+	const int64_t start = now_ns();
+	unsigned threads;
 
 	/* (A sanitizer has a thread of its own, made at some time.) */
 	CHECK_EQ(allod_page_submit(&job), 0);
 	CHECK_EQ(allod_page_wait(&job, 10 * SECOND_NS), 0);
-	if (!TEST_SANITIZED)
-		CHECK_EQ(threads_now(), alone + 1);
+	threads = threads_now();
+	if (!TEST_SANITIZED && now_ns() - start < IDLE_LEAST_NS)
+		CHECK_EQ(threads, alone + 1);
 	for (unsigned i = 0; i < 80 && !TEST_SANITIZED && threads_now() > alone; i++)
 		usleep(100000);
 	if (!TEST_SANITIZED)
