@@ -226,13 +226,19 @@ static int64_t time_to_take(bool is_alone)
 	return ns;
 }
 
-TEST(an_idle_thread_does_not_hold_up_searches)
+/* What is held up is so each time; a machine that was busy with others is not. */
+TEST_TIMEOUT(an_idle_thread_does_not_hold_up_searches, 60)
 {
-	int64_t alone = time_to_take(true);
-	int64_t beside = time_to_take(false);
+	int64_t alone;
+	int64_t beside;
+	unsigned tries = 0;
 
-	test_note("%lld us alone, %lld us beside an idle thread", (long long)alone / 1000,
-		(long long)beside / 1000);
+	do {
+		alone = time_to_take(true);
+		beside = time_to_take(false);
+		test_note("%lld us alone, %lld us beside an idle thread", (long long)alone / 1000,
+			(long long)beside / 1000);
+	} while (beside >= 5 * alone && ++tries < 5);
 	CHECK(beside < 5 * alone);
 }
 
