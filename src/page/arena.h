@@ -384,6 +384,7 @@ struct purge {
 	size_t least;    /* granules side by side, at least; a chunk at most */
 	size_t end;      /* granules from there on are left alone; 0: none */
 	bool only_cold;  /* of what is cold already */
+	bool only_warm;  /* of what is not */
 	bool to_cold;    /* let the kernel take the pages, instead of dropping them */
 	bool is_janitor; /* tells which chunk it has in work */
 };

@@ -110,10 +110,12 @@ static uint64_t cool_some(struct arena *a, uint64_t excess, size_t least, bool i
 	return subtract(excess, purge_high(a, excess, &p));
 }
 
-/* The same for dropping their pages. */
-static uint64_t drop_some(struct arena *a, uint64_t excess, bool is_janitor)
+/* The same for dropping their pages, or only those that the kernel may not take anyway. */
+static uint64_t drop_some(struct arena *a, uint64_t excess, bool only_warm, bool is_janitor)
 {
-	const struct purge p = { .epoch = purge_now(a), .is_janitor = is_janitor };
+	const struct purge p = {
+		.epoch = purge_now(a), .only_warm = only_warm, .is_janitor = is_janitor
+	};
 
 	return subtract(excess, purge_high(a, excess, &p));
 }
@@ -141,7 +143,7 @@ static void warm_lower(struct arena *a, uint64_t warm, uint64_t most, bool is_ja
 		excess = cool_some(a, excess, 1, is_janitor);
 	/* Parts of huge pages do not go cold, nor does anything on old kernels: they go. */
 	if (excess)
-		excess = drop_some(a, excess, is_janitor);
+		excess = drop_some(a, excess, true, is_janitor);
 	give_up(a, excess);
 }
 
@@ -162,11 +164,11 @@ static void limit_hold(struct arena *a, bool is_janitor)
 
 	if (!excess)
 		return;
-	excess = drop_some(a, excess, is_janitor);
+	excess = drop_some(a, excess, false, is_janitor);
 	/* Some of what keepers give comes to the arena, with its pages. */
 	if (excess) {
 		(void)keepers_trim(3);
-		excess = drop_some(a, over_limit(a), is_janitor);
+		excess = drop_some(a, over_limit(a), false, is_janitor);
 	}
 	give_up(a, excess);
 }

@@ -32,7 +32,7 @@ static bool is_due(const struct purge *p, uint16_t stamp)
 {
 	unsigned freed = stamp & STAMP_EPOCH;
 
-	if (!freed || (p->to_cold && (stamp & STAMP_COLD)) ||
+	if (!freed || ((p->to_cold || p->only_warm) && (stamp & STAMP_COLD)) ||
 		(p->only_cold && !(stamp & STAMP_COLD)))
 		return false;
 	return (purge_stamp(p->epoch) + STAMP_EPOCHS - freed) % STAMP_EPOCHS >= p->age;
@@ -56,7 +56,10 @@ static size_t due_run(const struct arena *a, const struct purge *p, size_t pos, 
 static size_t due_in_huge(const struct arena *a, const struct purge *p, size_t pos, size_t most)
 {
 	const unsigned age = (unsigned)min_size(4 * (size_t)p->age, STAMP_EPOCHS - 1);
-	const struct purge late = { .epoch = p->epoch, .age = age, .only_cold = p->only_cold };
+	const struct purge late = { .epoch = p->epoch,
+		.age = age,
+		.only_cold = p->only_cold,
+		.only_warm = p->only_warm };
 	const size_t n = due_run(a, p, pos, most);
 
 	if (n == ARENA_CHUNK_GRANULES)

@@ -196,6 +196,25 @@ TEST(where_cold_pages_cannot_be_had_they_go_at_once)
 	CHECK(page_check());
 }
 
+/* What is cold already does not count: to drop that would bring nothing below the bound. */
+TEST(where_some_is_cold_what_is_warm_goes)
+{
+	char *pieces[128];
+
+	in_group(OPTION_BACKGROUND_OFF, "1073741824\n");
+	take(pieces, 128);
+	give(pieces + 64, 64);
+	CHECK_EQ(page_trim_by(1), 64 * MIB);
+	mock_file_set(GROUP "limit_in_bytes", "209715200\n");
+	group_uses(140 * MIB, 0);
+	mock_fail_all_after(OS_CALL_LAZYFREE, 0);
+	a_store_rlx(&arena_get()->guard_at, 64);
+	give(pieces, 64);
+	CHECK(warm() <= 31 * MIB);
+	CHECK_EQ(stats().cold_bytes, 64 * MIB);
+	CHECK(page_check());
+}
+
 /* Locked memory: nothing helps, and no free takes long for that. */
 TEST(where_nothing_helps_it_is_not_tried_at_each_free)
 {
