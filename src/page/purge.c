@@ -56,10 +56,9 @@ static size_t due_run(const struct arena *a, const struct purge *p, size_t pos, 
 static size_t due_in_huge(const struct arena *a, const struct purge *p, size_t pos, size_t most)
 {
 	const unsigned age = (unsigned)min_size(4 * (size_t)p->age, STAMP_EPOCHS - 1);
-	const struct purge late = { .epoch = p->epoch,
-		.age = age,
-		.only_cold = p->only_cold,
-		.only_warm = p->only_warm };
+	const struct purge late = {
+		.epoch = p->epoch, .age = age, .only_cold = p->only_cold, .only_warm = p->only_warm
+	};
 	const size_t n = due_run(a, p, pos, most);
 
 	if (n == ARENA_CHUNK_GRANULES)
