@@ -75,6 +75,7 @@ struct node {
 	struct node *next;
 };
 
+static pthread_barrier_t all_begun; /* else there might be no room for the stack of the last */
 static pthread_barrier_t all_full;
 
 /*
@@ -87,6 +88,7 @@ static void *fill(void *arg)
 	struct node *head = NULL;
 	size_t total = 0;
 
+	pthread_barrier_wait(&all_begun);
 	for (;;) {
 		struct node *node = malloc(size);
 		if (!node)
@@ -113,6 +115,7 @@ static size_t fill_by_threads(size_t size)
 	pthread_attr_t attr;
 	size_t total = 0;
 
+	CHECK_EQ(pthread_barrier_init(&all_begun, NULL, THREADS), 0);
 	CHECK_EQ(pthread_barrier_init(&all_full, NULL, THREADS), 0);
 	CHECK_EQ(pthread_attr_init(&attr), 0);
 	CHECK_EQ(pthread_attr_setstacksize(&attr, 256 * 1024), 0);
