@@ -169,8 +169,12 @@ FACE_EXPORT int allod_page_pressure_dispatch(void)
 		ret = pressure_sources(&sources);
 	if (ret)
 		return ret;
-	if (!os_pressure_wait(sources, 0, &event))
+	if (!os_pressure_wait(sources, 0, &event)) {
+		/* What it found was perhaps the wake-up of the thread. */
+		watcher_wake();
 		return 0;
+	}
 	deliver(&event);
+	watcher_wake();
 	return (int)event.severity;
 }

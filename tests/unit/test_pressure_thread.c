@@ -59,3 +59,36 @@ TEST(a_thread_that_nobody_wants_any_more_ends)
 	CHECK(allod_page_pressure_subscribe(told, NULL, 1, ALLOD_PAGE_PRESSURE_THREAD) > 0);
 	CHECK_EQ(made, 2);
 }
+
+static unsigned wakes;
+static int number;
+
+void __wrap_os_pressure_wake(const struct os_pressure *p);
+void __wrap_os_pressure_wake(const struct os_pressure *p)
+{
+	wakes++;
+}
+
+/* Where the thread waits the last subscription ends; and another thread dispatches. */
+bool __wrap_os_pressure_wait(struct os_pressure *p, int timeout_ms,
+	struct os_pressure_event *ret_event);
+bool __wrap_os_pressure_wait(struct os_pressure *p, int timeout_ms,
+	struct os_pressure_event *ret_event)
+{
+	if (timeout_ms == 0)
+		return false;
+	CHECK_EQ(allod_page_pressure_unsubscribe(number), 0);
+	CHECK_EQ(wakes, 1);
+	CHECK_EQ(allod_page_pressure_dispatch(), 0);
+	CHECK_EQ(wakes, 2);
+	return false;
+}
+
+TEST(who_dispatches_keeps_no_wake_up_from_the_thread)
+{
+	number = allod_page_pressure_subscribe(told, NULL, 1, ALLOD_PAGE_PRESSURE_THREAD);
+	CHECK(number > 0);
+	CHECK(made_run(&no_sources) == NULL);
+	CHECK_EQ(allod_page_pressure_dispatch(), 0);
+	CHECK_EQ(wakes, 2);
+}

@@ -22,6 +22,7 @@
 #include "linux/pressure.h"
 #include "number.h"
 
+#include "base/atomic.h"
 #include "base/format.h"
 #include "linux/syscall.h"
 
@@ -150,7 +151,7 @@ static bool watch_open(struct os_pressure *p)
 	struct os_pressure_entry *e = os_pressure_add(p, OS_PRESSURE_WATCH, 2, fd, -1, events);
 	/* What comes by a FIFO or a socket is read and dropped. */
 	if (e && events == EPOLLIN)
-		e->seen[0] = 1;
+		a_store_rlx(&e->seen[0], 1);
 	return e != NULL;
 }
 
@@ -180,9 +181,9 @@ static unsigned events_read(struct os_pressure_entry *e)
 		return 0;
 	for (int i = 0; i < 3; i++) {
 		uint64_t now = event_count(text, keys[i]);
-		if (now > e->seen[i] && severities[i] > severity)
+		/* Of two threads that dispatch at once each looks. */
+		if (now > a_xchg_rlx(&e->seen[i], now) && severities[i] > severity)
 			severity = severities[i];
-		e->seen[i] = now;
 	}
 	return severity;
 }
@@ -292,7 +293,7 @@ static unsigned usage_severity(void)
 unsigned os_pressure_entry_read(struct os_pressure_entry *e)
 {
 	char dropped[text_bytes];
-	bool is_signal = e->aux >= 0 || e->seen[0];
+	bool is_signal = e->aux >= 0 || a_load_rlx(&e->seen[0]);
 
 	if (1u << e->source_bit == OS_PRESSURE_EVENTS)
 		return events_read(e);

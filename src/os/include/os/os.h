@@ -368,10 +368,10 @@ enum os_pressure_source {
 
 struct os_pressure_entry {
 	int fd;
-	int aux;            /* kept open with it; -1 */
-	uint8_t source_bit; /* 1 << source_bit is the source */
-	uint8_t severity;   /* that it tells; 0: its file, or the headroom, tells */
-	uint64_t seen[3];   /* of memory.events */
+	int aux;                   /* kept open with it; -1 */
+	uint8_t source_bit;        /* 1 << source_bit is the source */
+	uint8_t severity;          /* that it tells; 0: its file, or the headroom, tells */
+	_Atomic(uint64_t) seen[3]; /* of memory.events */
 };
 
 enum { OS_PRESSURE_ENTRIES = 20 };
