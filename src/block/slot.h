@@ -7,8 +7,8 @@
  * charged to anybody's account of committed memory: pages come when they are touched. A free slot
  * keeps the pages that its last block had, until they are given back (slot_idle.c).
  *
- * Files: slot.c blocks in slots; slot_zone.c zones, taking and putting back; slot_move.c moving and
- * exchanging; slot_berth.c destinations made ready; slot_idle.c giving back.
+ * Files: slot.c blocks in slots; slot_zone.c zones, taking and putting back; slot_move.c moving;
+ * slot_exchange.c exchanging; slot_berth.c destinations made ready; slot_idle.c giving back.
  *
  * Operations        zone_get, zone_take, zone_put and the calls of core.h over them
  * Synchronization   all of them beside each other, in any number of threads and in signal handlers.
@@ -244,16 +244,35 @@ int slot_outgrow(const struct slot_ref *ref, size_t bytes, size_t room, unsigned
 int slot_adopt(const struct block *block, size_t bytes, size_t room, unsigned tag, bool zeroed,
 	void **ret_block);
 /*
- * Exchanges the contents of two blocks, slot by slot, and their sizes. -ENOTSUP: not possible,
- * nothing has changed.
- */
-int slot_exchange(const struct slot_ref *a, const struct slot_ref *b);
-/*
  * Makes a held slot clean and one with its surroundings; false: it must never be used again.
  */
 bool slot_refresh(struct zone *z, size_t pos);
 /* The same only if it is not in one mapping with its surroundings, and too many are not. */
 bool slot_refresh_if_crowded(struct zone *z, size_t pos);
+
+enum slot_hung {
+	SLOT_HUNG,
+	SLOT_HUNG_REFUSED, /* both are as they were, but the destination may have lost its contents */
+	SLOT_HUNG_LOST,    /* likewise, and the destination must never be used again */
+};
+
+/* Whether moving may be tried at all. */
+bool slot_may_move(struct zone *z);
+/*
+ * Moves all that one slot holds to another of the zone, both held by the caller; `to_is_live`: that
+ * one is a live block's.
+ */
+enum slot_hung slot_hang(struct zone *z, size_t pos, size_t to_pos, bool to_is_live);
+/* Counts a slot that must never be used again. */
+void slot_lose(struct zone *z);
+
+/* slot_exchange.c */
+
+/*
+ * Exchanges the contents of two blocks, slot by slot, and their sizes. -ENOTSUP: not possible,
+ * nothing has changed.
+ */
+int slot_exchange(const struct slot_ref *a, const struct slot_ref *b);
 
 /* slot_berth.c */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Moving what lies in slots, and exchanging it.
+ * Moving what lies in slots, and runs into them.
  *
  * A slot is moved whole, whatever it holds, so that the kernel re-hangs one entry of a page table:
  * the third level's for a slot of 1 GiB. The source stays mapped (MREMAP_DONTUNMAP) and reads as
@@ -28,10 +28,15 @@ enum {
 	MOVE_RETRY_EACH = 64,
 	/* 2 MiB: where places differ by multiples of it, page tables move and not their entries. */
 	CONGRUENT_BYTES = 2 << 20,
+	/* A run in more pieces is copied; one of 32 MiB that was composed has 17 at most. */
+	RUN_PIECES_MOST = 64,
 	EDGES_MOST = SLOT_CUTS + 2,
 };
 
-/* How a slot is divided into mappings: the places where they meet, both ends included. */
+/*
+ * How a slot is divided into mappings: the places where they meet, both ends included. Of more than
+ * EDGES_MOST it is not known where.
+ */
 struct edges {
 	size_t n;
 	size_t at[EDGES_MOST];
@@ -47,8 +52,8 @@ static size_t max_size(size_t x, size_t y)
 	return x > y ? x : y;
 }
 
-/* Whether moving may be tried at all; under a limit on addresses a refusal is to be expected. */
-static bool may_move(struct zone *z)
+/* Under a limit on addresses a refusal is to be expected. */
+bool slot_may_move(struct zone *z)
 {
 	if (os_facts()->address_limit_bytes != OS_UNLIMITED)
 		return false;
@@ -61,11 +66,13 @@ static void edges_get(const struct zone *z, size_t pos, struct edges *ret_edges)
 	const struct slot *s = &z->table[pos];
 	size_t cuts = a_load_rlx(&s->n_cuts);
 
+	ret_edges->n = cuts + 2;
+	if (ret_edges->n > EDGES_MOST)
+		return;
 	ret_edges->at[0] = 0;
 	for (size_t i = 0; i < cuts; i++)
 		ret_edges->at[i + 1] = (size_t)a_load_rlx(&s->cuts[i]) << SLOT_CUT_SHIFT;
 	ret_edges->at[cuts + 1] = slot_bytes(z);
-	ret_edges->n = cuts + 2;
 }
 
 /*
@@ -77,6 +84,8 @@ static bool edges_gather(const struct zone *z, size_t pos, size_t n, struct edge
 	struct edges one;
 
 	edges_get(z, pos, ret_edges);
+	if (ret_edges->n > EDGES_MOST)
+		return false;
 	for (size_t i = 1; i < n; i++) {
 		edges_get(z, pos + i, &one);
 		if (!slot_cost(&z->table[pos + i - 1]) && !slot_cost(&z->table[pos + i]))
@@ -111,7 +120,7 @@ static void shape_set(struct slot *s, uint32_t origin, const struct edges *e)
 {
 	a_store_rlx(&s->origin, origin);
 	a_store_rlx(&s->n_cuts, (uint8_t)(e->n - 2));
-	for (size_t i = 0; i + 2 < e->n; i++)
+	for (size_t i = 0; i + 2 < e->n && i < SLOT_CUTS; i++)
 		a_store_rlx(&s->cuts[i], (uint32_t)(e->at[i + 1] >> SLOT_CUT_SHIFT));
 }
 
@@ -157,7 +166,7 @@ static bool fresh_is_locked(void)
 	return locked;
 }
 
-static void lose(struct zone *z)
+void slot_lose(struct zone *z)
 {
 	a_add_rlx(&z->lost, 1);
 }
@@ -172,7 +181,7 @@ bool slot_refresh(struct zone *z, size_t pos)
 		dress(z, base, bytes);
 		shape_clear(s);
 	} else if (os_commit(base, bytes) || os_decommit(base, bytes)) {
-		lose(z);
+		slot_lose(z);
 		return false;
 	}
 	/* Refused, but all of it is still there: emptying it does as well. */
@@ -185,12 +194,6 @@ bool slot_refresh_if_crowded(struct zone *z, size_t pos)
 {
 	return !page_mappings_crowded() || slot_refresh(z, pos);
 }
-
-enum hung {
-	HUNG,
-	HUNG_REFUSED, /* both are as they were, but the destination may have lost its contents */
-	HUNG_LOST,    /* likewise, and the destination must never be used again */
-};
 
 /* Brings back by copying, which cannot be refused, what lies in front of the refused piece. */
 static void bring_back(char *from, char *to, size_t bytes)
@@ -266,7 +269,7 @@ static bool plan(struct hanging *h)
 }
 
 /* A move was refused when `done` bytes had been moved. */
-static enum hung unhang(const struct hanging *h, size_t done)
+static enum slot_hung unhang(const struct hanging *h, size_t done)
 {
 	char *src = slot_address(h->z, h->pos);
 	char *dst = slot_address(h->to, h->to_pos);
@@ -278,9 +281,9 @@ static enum hung unhang(const struct hanging *h, size_t done)
 		bring_back(dst + begin, src + begin, min_size(done - begin, bytes));
 	}
 	if (!mend(h->to, dst + done, piece_end(&h->pieces, done) - done, h->to_is_live))
-		return HUNG_LOST;
+		return SLOT_HUNG_LOST;
 	/* Pieces that have come in are mappings that the record does not know of. */
-	return !done || slot_refresh(h->to, h->to_pos) ? HUNG_REFUSED : HUNG_LOST;
+	return !done || slot_refresh(h->to, h->to_pos) ? SLOT_HUNG_REFUSED : SLOT_HUNG_LOST;
 }
 
 /* What the slots held, the destination holds now. */
@@ -301,7 +304,7 @@ static void pass_dirty(const struct hanging *h)
 }
 
 /* Does it; what the destination held is dropped. */
-static enum hung hang_slots(struct hanging *h)
+static enum slot_hung hang_slots(struct hanging *h)
 {
 	struct slot *d = &h->to->table[h->to_pos];
 	size_t old = slot_cost(d);
@@ -309,10 +312,10 @@ static enum hung hang_slots(struct hanging *h)
 	size_t new;
 
 	if (!plan(h))
-		return HUNG_REFUSED;
+		return SLOT_HUNG_REFUSED;
 	new = shape_cost(h->origin, &h->shape);
 	if (!cost_take(old, new))
-		return HUNG_REFUSED;
+		return SLOT_HUNG_REFUSED;
 	done = move_pieces(slot_address(h->z, h->pos), slot_address(h->to, h->to_pos), &h->pieces);
 	if (done < h->n << h->z->shift) {
 		cost_give(new, old);
@@ -323,11 +326,10 @@ static enum hung hang_slots(struct hanging *h)
 	cost_give(old, new);
 	shape_set(d, h->origin, &h->shape);
 	pass_dirty(h);
-	return HUNG;
+	return SLOT_HUNG;
 }
 
-/* Of one slot, to one of the same zone. */
-static enum hung hang(struct zone *z, size_t pos, size_t to_pos, bool to_is_live)
+enum slot_hung slot_hang(struct zone *z, size_t pos, size_t to_pos, bool to_is_live)
 {
 	struct hanging h = {
 		.z = z, .pos = pos, .n = 1, .to = z, .to_pos = to_pos, .to_is_live = to_is_live
@@ -378,7 +380,7 @@ static void put_but(struct zone *z, size_t pos, size_t n, size_t lost)
 		zone_put(z, pos, n);
 		return;
 	}
-	lose(z);
+	slot_lose(z);
 	if (lost)
 		zone_put(z, pos, lost);
 	if (lost + 1 < n)
@@ -407,10 +409,10 @@ static void take_back(const struct slot_ref *from, const struct slot_ref *to, si
 static bool hang_all(const struct slot_ref *from, const struct slot_ref *to, size_t n)
 {
 	const size_t each = (size_t)1 << (to->zone->shift - from->zone->shift);
-	enum hung hung = HUNG;
+	enum slot_hung hung = SLOT_HUNG;
 	size_t done = 0;
 
-	while (done < n && hung == HUNG) {
+	while (done < n && hung == SLOT_HUNG) {
 		struct hanging h = {
 			.z = from->zone,
 			.pos = from->pos + done,
@@ -419,12 +421,12 @@ static bool hang_all(const struct slot_ref *from, const struct slot_ref *to, siz
 			.to_pos = to->pos + done / each,
 		};
 		hung = hang_slots(&h);
-		done += hung == HUNG ? h.n : 0;
+		done += hung == SLOT_HUNG ? h.n : 0;
 	}
-	if (hung == HUNG)
+	if (hung == SLOT_HUNG)
 		return true;
 	take_back(from, to, done);
-	put_but(to->zone, to->pos, to->count, hung == HUNG_LOST ? done / each : BITMAP_NONE);
+	put_but(to->zone, to->pos, to->count, hung == SLOT_HUNG_LOST ? done / each : BITMAP_NONE);
 	return false;
 }
 
@@ -442,7 +444,7 @@ int slot_outgrow(const struct slot_ref *ref, size_t bytes, size_t room, unsigned
 	char *base;
 
 	to.zone = zone_get(SLOT_LARGE, true);
-	if (!to.zone || !may_move(ref->zone) ||
+	if (!to.zone || !slot_may_move(ref->zone) ||
 		!take_for(&to, bytes, room, slots_for(to.zone, ref->offset + ref->bytes),
 			to.zone == ref->zone ? ZONE_EMPTY : ZONE_CLEAN))
 		return -ENOTSUP;
@@ -474,31 +476,77 @@ static void shape_with(const struct zone *z, size_t offset, size_t end, struct e
 	ret_shape->at[ret_shape->n++] = slot_bytes(z);
 }
 
-/* Moves the pages into slots that the caller holds, and will put back on refusal. */
-static enum hung move_in(const struct slot_ref *to, char *src, size_t bytes)
+/* How many bytes from `from` on, of `bytes`, lie in one mapping; of a run. */
+static size_t piece_bytes(const char *from, size_t bytes)
+{
+	return min_size(bytes, page_piece(from, granules_for(bytes)) << PAGE_GRANULE_SHIFT);
+}
+
+static size_t pieces_of(const char *from, size_t bytes)
+{
+	size_t n = 0;
+
+	for (size_t at = 0; at < bytes; at += piece_bytes(from + at, bytes - at))
+		n++;
+	return n;
+}
+
+/* Moves a run's pages, piece by piece; returns how many bytes, as far as the kernel does. */
+static size_t move_run(char *from, char *to, size_t bytes)
+{
+	size_t at = 0;
+
+	while (at < bytes) {
+		size_t piece = piece_bytes(from + at, bytes - at);
+		if (os_move(from + at, piece, to + at, piece, true) != to + at)
+			break;
+		at += piece;
+	}
+	return at;
+}
+
+/* A move into slots was refused when `done` bytes had come. */
+static enum slot_hung unmove(const struct slot_ref *to, char *src, size_t bytes, size_t done)
+{
+	char *dst = slot_address(to->zone, to->pos) + to->offset;
+
+	a_add_rlx(&to->zone->refusals, 1);
+	bring_back(dst, src, done);
+	if (!mend(to->zone, dst + done, piece_bytes(src + done, bytes - done), false))
+		return SLOT_HUNG_LOST;
+	/* As in unhang(). */
+	return !done || slot_refresh(to->zone, to->pos) ? SLOT_HUNG_REFUSED : SLOT_HUNG_LOST;
+}
+
+/*
+ * Moves the pages into slots that the caller holds, and will put back on refusal. A run that was
+ * composed lies in several mappings, and so does the slot then.
+ */
+static enum slot_hung move_in(const struct slot_ref *to, char *src, size_t bytes)
 {
 	struct slot *d = &to->zone->table[to->pos];
 	char *dst = slot_address(to->zone, to->pos) + to->offset;
 	/* Where nothing lies in front of it, the zone's mapping ends there as well. */
 	uint32_t origin = to->offset ? 0 : SLOT_ORIGIN_ELSEWHERE;
-	struct edges shape;
+	size_t pieces = pieces_of(src, bytes);
+	struct edges shape = { 0 };
 	size_t new;
+	size_t done;
 
 	shape_with(to->zone, to->offset, to->offset + bytes, &shape);
+	if (pieces > 1)
+		shape.n = max_size(shape.n + pieces - 1, EDGES_MOST + 1);
 	new = shape_cost(origin, &shape);
-	if (slot_cost(d) || !cost_take(0, new))
-		return HUNG_REFUSED;
-	if (!page_forbid_huge(src, (bytes + PAGE_GRANULE_BYTES - 1) >> PAGE_GRANULE_SHIFT)) {
+	if (pieces > RUN_PIECES_MOST || slot_cost(d) || !cost_take(0, new))
+		return SLOT_HUNG_REFUSED;
+	page_forbid_huge(src, granules_for(bytes));
+	done = move_run(src, dst, bytes);
+	if (done < bytes) {
 		cost_give(new, 0);
-		return HUNG_REFUSED;
-	}
-	if (os_move(src, bytes, dst, bytes, true) != dst) {
-		cost_give(new, 0);
-		a_add_rlx(&to->zone->refusals, 1);
-		return mend(to->zone, dst, bytes, false) ? HUNG_REFUSED : HUNG_LOST;
+		return unmove(to, src, bytes, done);
 	}
 	shape_set(d, origin, &shape);
-	return HUNG;
+	return SLOT_HUNG;
 }
 
 int slot_adopt(const struct block *block, size_t bytes, size_t room, unsigned tag, bool zeroed,
@@ -507,15 +555,15 @@ int slot_adopt(const struct block *block, size_t bytes, size_t room, unsigned ta
 	struct slot_ref to = { .offset = (uintptr_t)block->base & (CONGRUENT_BYTES - 1),
 		.bytes = bytes };
 	size_t old_end = to.offset + block->bytes;
-	enum hung hung;
+	enum slot_hung hung;
 
 	to.zone = zone_get(class_for_room(to.offset, room), true);
-	if (!to.zone || !may_move(to.zone) || !take_for(&to, bytes, room, 1, ZONE_CLEAN))
+	if (!to.zone || !slot_may_move(to.zone) || !take_for(&to, bytes, room, 1, ZONE_CLEAN))
 		return -ENOTSUP;
-	hung = old_end > slot_bytes(to.zone) ? HUNG_REFUSED
+	hung = old_end > slot_bytes(to.zone) ? SLOT_HUNG_REFUSED
 					     : move_in(&to, block->base, block->bytes);
-	if (hung != HUNG) {
-		put_but(to.zone, to.pos, to.count, hung == HUNG_LOST ? 0 : BITMAP_NONE);
+	if (hung != SLOT_HUNG) {
+		put_but(to.zone, to.pos, to.count, hung == SLOT_HUNG_LOST ? 0 : BITMAP_NONE);
 		return -ENOTSUP;
 	}
 	to.head = slot_head(block->flags, to.count, to.offset);
@@ -524,129 +572,5 @@ int slot_adopt(const struct block *block, size_t bytes, size_t room, unsigned ta
 		slot_clear(to.zone, to.pos, old_end, to.offset + bytes, true);
 	slot_begin(&to, tag);
 	*ret_block = slot_address(to.zone, to.pos) + to.offset;
-	return 0;
-}
-
-/* A clean slot for the middle of an exchange, or BITMAP_NONE. */
-static size_t park_take(struct zone *z)
-{
-	for (int i = 0; i < SLOT_PARKED; i++) {
-		uint32_t slot = a_load_rlx(&z->parked[i]);
-		/* [slot.3] acq: its record, which others have written; pairs with park_put(). */
-		if (slot && a_cas_strong_acq(&z->parked[i], &slot, 0))
-			return slot - 1;
-	}
-	return zone_take_empty(z, 1, 1, ZONE_CLEAN);
-}
-
-static void park_put(struct zone *z, size_t pos)
-{
-	for (int i = 0; i < SLOT_PARKED && !a_load_rlx(&z->table[pos].dirty); i++) {
-		uint32_t none = 0;
-		/* [slot.3] rel: its record is written; pairs with park_take(). */
-		if (a_cas_strong_rel(&z->parked[i], &none, (uint32_t)pos + 1))
-			return;
-	}
-	if (slot_refresh_if_crowded(z, pos))
-		zone_put(z, pos, 1);
-}
-
-/*
- * A move into a live block's slot was refused: gets the contents there by copying from the slot
- * where they are, which is left clean.
- */
-static void rescue(struct zone *z, enum hung hung, size_t from, size_t to)
-{
-	struct slot *s = &z->table[from];
-	size_t bytes = a_load_rlx(&s->dirty);
-
-	if (hung == HUNG_LOST)
-		os_fatal("allod: addresses lost in a refused exchange\n");
-	memcpy(slot_address(z, to), slot_address(z, from), bytes);
-	a_store_rlx(&z->table[to].dirty, bytes);
-	if (!os_decommit(slot_address(z, from), bytes))
-		a_store_rlx(&s->dirty, 0);
-}
-
-/* Exchanges what two slots hold, by way of a third. False: refused, and nothing has changed. */
-static bool exchange_moving(struct zone *z, size_t a, size_t b, size_t *park)
-{
-	enum hung hung;
-
-	if (*park == BITMAP_NONE)
-		return false;
-	hung = hang(z, a, *park, false);
-	if (hung != HUNG) {
-		if (hung == HUNG_LOST) {
-			lose(z);
-			*park = BITMAP_NONE;
-		}
-		return false;
-	}
-	hung = hang(z, b, a, true);
-	if (hung != HUNG) {
-		rescue(z, hung, *park, a);
-		return false;
-	}
-	hung = hang(z, *park, b, true);
-	if (hung != HUNG)
-		rescue(z, hung, *park, b);
-	return true;
-}
-
-static void exchange_copying(struct zone *z, size_t a, size_t b)
-{
-	size_t x = a_load_rlx(&z->table[a].dirty);
-	size_t y = a_load_rlx(&z->table[b].dirty);
-	char *p = slot_address(z, a);
-	char *q = slot_address(z, b);
-	size_t both = min_size(x, y);
-
-	swap_bytes(p, q, both);
-	if (x > y)
-		memcpy(q + both, p + both, x - both);
-	else
-		memcpy(p + both, q + both, y - both);
-	/* Where both had pages they still have them. */
-	a_store_rlx(&z->table[a].dirty, max_size(x, y));
-	a_store_rlx(&z->table[b].dirty, max_size(x, y));
-}
-
-/* Makes sure that the block has so many slots. */
-static bool need_slots(const struct slot_ref *ref, size_t count)
-{
-	return count <= ref->count || !slot_take_behind(ref, count, 0);
-}
-
-static void set_bytes(const struct slot_ref *ref, size_t bytes)
-{
-	a_store_rlx(&ref->zone->table[ref->pos].bytes, bytes);
-}
-
-int slot_exchange(const struct slot_ref *a, const struct slot_ref *b)
-{
-	struct zone *z = a->zone;
-	size_t n = slots_for(z, a->offset + max_size(a->bytes, b->bytes));
-	bool moves = true;
-	size_t park;
-
-	if (z != b->zone || a->offset != b->offset || !may_move(z) || !need_slots(a, n) ||
-		!need_slots(b, n))
-		return -ENOTSUP;
-	park = park_take(z);
-	for (size_t i = 0; i < n && moves; i++) {
-		if (exchange_moving(z, a->pos + i, b->pos + i, &park))
-			continue;
-		/* Where half of it is done the rest is copied, which cannot be refused. */
-		moves = i > 0;
-		if (moves)
-			exchange_copying(z, a->pos + i, b->pos + i);
-	}
-	if (park != BITMAP_NONE)
-		park_put(z, park);
-	if (!moves)
-		return -ENOTSUP;
-	set_bytes(a, b->bytes);
-	set_bytes(b, a->bytes);
 	return 0;
 }

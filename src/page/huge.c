@@ -188,15 +188,13 @@ void huge_forget(struct arena *a, size_t pos, size_t n)
 	}
 }
 
-bool page_forbid_huge(const char *base, size_t granules)
+void page_forbid_huge(const char *base, size_t granules)
 {
 	struct arena *a = arena_get();
 	size_t pos;
 
-	if (!arena_position(a, base, &pos))
-		return true;
-	huge_forget(a, pos, granules);
-	return !compose_touches(a, pos, granules);
+	if (arena_position(a, base, &pos))
+		huge_forget(a, pos, granules);
 }
 
 static bool is_filled(char *base)

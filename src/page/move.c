@@ -125,6 +125,14 @@ static size_t piece_at(const struct arena *a, size_t pos, size_t most)
 	return n;
 }
 
+size_t page_piece(const char *base, size_t granules)
+{
+	struct arena *a = arena_get();
+	size_t pos;
+
+	return arena_position(a, base, &pos) ? piece_at(a, pos, granules) : granules;
+}
+
 static size_t pieces_of(const struct arena *a, size_t pos, size_t n)
 {
 	size_t pieces = 0;

@@ -139,13 +139,13 @@ TEST(populates_in_one_call)
 	CHECK_EQ(mock_count(OS_CALL_POPULATE), before + 1);
 }
 
-/* Every other block of 2 MiB is free: a larger one gets their pages, and is a block like any other. */
-TEST(scattered_memory_becomes_one_block)
+enum { SCATTERED = 24 };
+
+/* Every other block of 2 MiB is free: a larger one gets their pages. */
+static char *scatter_and_compose(char **blocks)
 {
 	struct page_stats before;
 	struct page_stats after;
-	char *blocks[24];
-	void *grown;
 	char *p;
 
 	mock_reset();
@@ -153,28 +153,54 @@ TEST(scattered_memory_becomes_one_block)
 	mock_facts()->address_limit_bytes = OS_UNLIMITED;
 	mock_facts()->data_limit_bytes = OS_UNLIMITED;
 	options.background = OPTION_BACKGROUND_OFF;
-	for (int i = 0; i < 24; i++)
+	for (int i = 0; i < SCATTERED; i++)
 		memset(blocks[i] = take(2 * MIB, 0), i, 2 * MIB);
-	for (int i = 1; i < 24; i += 2)
+	for (int i = 1; i < SCATTERED; i += 2)
 		block_free(blocks[i]);
 	page_stats(&before);
 	p = take(16 * MIB, 0);
 	page_stats(&after);
-	if (!after.composed_runs && mock_count(OS_CALL_MOVE))
+	if (after.composed_runs == before.composed_runs && mock_count(OS_CALL_MOVE))
 		SKIP("mremap without MREMAP_DONTUNMAP (Linux 5.7)");
-	CHECK_EQ(after.composed_runs, 1);
-	CHECK(after.composed_bytes >= 14 * MIB);
-	CHECK(before.dirty_bytes - after.dirty_bytes >= after.composed_bytes);
-	memset(p, 77, 16 * MIB);
-	/* What lies in several mappings does not go to a slot by one move: it is copied. */
-	CHECK_EQ(block_resize(p, 40 * MIB, 0, &grown), 0);
-	p = grown;
+	CHECK_EQ(after.composed_runs, before.composed_runs + 1);
+	CHECK(after.composed_bytes - before.composed_bytes >= 14 * MIB);
+	CHECK(before.dirty_bytes - after.dirty_bytes >=
+		after.composed_bytes - before.composed_bytes);
 	for (size_t i = 0; i < 16 * MIB; i += 512)
-		CHECK_EQ(p[i], 77);
-	for (int i = 0; i < 24; i += 2)
+		*(uint64_t *)(void *)(p + i) = i + 77;
+	return p;
+}
+
+static void check_composed(const char *p, char *const *blocks)
+{
+	for (size_t i = 0; i < 16 * MIB; i += 512)
+		CHECK_EQ(*(const uint64_t *)(const void *)(p + i), i + 77);
+	for (int i = 0; i < SCATTERED; i += 2)
 		for (size_t at = 0; at < 2 * MIB; at += 512)
 			CHECK_EQ(blocks[i][at], i);
-	block_free(p);
+}
+
+/* It is a block like any other, but lies in several mappings. It goes to a slot by as many moves. */
+TEST(scattered_memory_becomes_one_block)
+{
+	char *blocks[SCATTERED];
+	struct page_stats before;
+	struct page_stats after;
+	unsigned moves;
+	void *grown;
+	char *p = scatter_and_compose(blocks);
+
+	moves = mock_count(OS_CALL_MOVE);
+	CHECK_EQ(block_resize(p, 40 * MIB, 0, &grown), 0);
+	CHECK(mock_count(OS_CALL_MOVE) - moves >= 7);
+	CHECK(mock_count(OS_CALL_MOVE) - moves <= 9);
+	check_composed(grown, blocks);
+	/* There it is in too many pieces to move on. */
+	moves = mock_count(OS_CALL_MOVE);
+	CHECK_EQ(block_resize(grown, 5000 * MIB, 0, &grown), 0);
+	check_composed(grown, blocks);
+	CHECK_EQ(mock_count(OS_CALL_MOVE), moves);
+	block_free(grown);
 	p = take(16 * MIB, ALLOD_PAGE_ZEROED);
 	CHECK(is_zero(p, 16 * MIB));
 	block_free(p);
@@ -184,6 +210,27 @@ TEST(scattered_memory_becomes_one_block)
 	page_stats(&after);
 	CHECK_EQ(after.composed_runs, before.composed_runs);
 	CHECK(page_check());
+	(void)block_trim();
+	CHECK(page_check());
+}
+
+/* Any of the moves is refused: it is copied, from where it was. */
+TEST_TIMEOUT(scattered_memory_that_does_not_move, 30)
+{
+	for (unsigned nth = 1; nth <= 8; nth++) {
+		char *blocks[SCATTERED];
+		void *grown;
+		char *p = scatter_and_compose(blocks);
+
+		mock_fail(OS_CALL_MOVE, nth, ENOMEM);
+		CHECK_EQ(block_resize(p, 40 * MIB, 0, &grown), 0);
+		check_composed(grown, blocks);
+		block_free(grown);
+		for (int i = 0; i < SCATTERED; i += 2)
+			block_free(blocks[i]);
+		(void)block_trim();
+		CHECK(page_check());
+	}
 }
 
 TEST(constant_time)

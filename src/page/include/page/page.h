@@ -131,10 +131,15 @@ void page_prepare(struct page_run *run, bool zero, size_t populate_bytes);
 
 /*
  * For the owner of a run that is about to move its pages elsewhere: its mapping is one with the
- * arena's again, as far as huge pages are concerned. Those that it has stay. False: it lies in
- * several mappings all the same, since it was composed.
+ * arena's again, as far as huge pages are concerned. Those that it has stay.
  */
-bool page_forbid_huge(const char *base, size_t granules);
+void page_forbid_huge(const char *base, size_t granules);
+
+/*
+ * How many granules of a run, of `granules` from `base` on, lie in one mapping: all of them, or less
+ * where it was composed or moved. The kernel moves one mapping at a time.
+ */
+size_t page_piece(const char *base, size_t granules);
 
 /*
  * Takes back a whole run: `base` and `granules` as handed out or as last changed by page_extend()
