@@ -253,7 +253,7 @@ bool slot_was_freed(const char *p);
 /* cache.c: blocks freed lately, of one size each class. */
 
 enum {
-	CACHE_RUN_MOST = 2, /* granules */
+	CACHE_RUN_MOST = 4, /* granules */
 	CACHE_CLASSES = PIECE_PAGES - 1 + CACHE_RUN_MOST,
 };
 

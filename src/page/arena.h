@@ -70,9 +70,12 @@ enum {
 	HUGE_RUN_GRANULES = 4,
 	/* Where searches for runs of fewer than 8 granules begin, by their length. */
 	ARENA_HINTS = 4,
-	/* See fit.c: classes of lengths from 8 granules to 1023, and how many places of each. */
-	FIT_LEAST_GRANULES = 8,
-	FIT_CLASSES = 56,
+	/*
+	 * See fit.c: classes of lengths from 5 granules to 1023, three of a single length and 56 of
+	 * eighths; and how many places of each.
+	 */
+	FIT_LEAST_GRANULES = 5,
+	FIT_CLASSES = 59,
 	FIT_WAYS_SHIFT = 4,
 	FIT_WAYS = 1 << FIT_WAYS_SHIFT,
 	FIT_WORDS = (FIT_CLASSES * FIT_WAYS + 63) / 64,

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where free runs of 512 KiB to 64 MiB may be, by length: so that a large run is found at once, and
- * fits as well as any, however many used ones lie between. A class has runs of one eighth of a power
- * of two, each in the way that its position says, where it goes for another one that has the same.
+ * Where free runs of 320 KiB to 64 MiB may be, by length: so that such a run is found at once, and
+ * fits as well as any, however many used ones lie between. A class has runs of one length below 512
+ * KiB, of one eighth of a power of two from there on, each in the way that its position says, where
+ * it goes for another one that has the same.
+ *
  * The shortest run that is long enough is taken, of those the lowest, so that what is in use stays
  * dense. When there is none the bitmap is searched from the front, which finds long ones, and what
  * was lost here.
@@ -22,8 +24,9 @@
 #include "arena.h"
 
 enum {
-	/* 2^3 granules are the least; a class for each eighth of a power of two from there. */
-	FIT_LEAST_SHIFT = 3,
+	/* From 2^3 granules on there is a class for each eighth of a power of two. */
+	FIT_EIGHTHS_SHIFT = 3,
+	FIT_EIGHTHS_CLASS = (1 << FIT_EIGHTHS_SHIFT) - FIT_LEAST_GRANULES,
 	/* From there on a run is as good as a longer one: the bitmap's search finds the lowest. */
 	FIT_LONG = 1024,
 	/* So many places are tried before the bitmap is searched. */
@@ -31,12 +34,14 @@ enum {
 	FIT_WAYS_ALL = (1 << FIT_WAYS) - 1,
 };
 
-/* The class of runs of n granules, n >= 8; those at least as long as its least lie in it. */
+/* The class of runs of n granules; those at least as long as its least lie in it. */
 static inline unsigned class_of(size_t n)
 {
 	unsigned shift = 63 - (unsigned)__builtin_clzll(n);
 
-	return (shift - FIT_LEAST_SHIFT) << 3 | (n >> (shift - 3) & 7);
+	if (shift < FIT_EIGHTHS_SHIFT)
+		return (unsigned)n - FIT_LEAST_GRANULES;
+	return FIT_EIGHTHS_CLASS + ((shift - FIT_EIGHTHS_SHIFT) << 3 | (n >> (shift - 3) & 7));
 }
 
 /*

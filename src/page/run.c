@@ -16,28 +16,30 @@ enum {
 	/* A search for warm memory looks at so many places, each within 256 MiB of the one before. */
 	WARM_LOOKS = 64,
 	WARM_REACH = 4096,
+	/* Runs of fewer granules are searched for from a hint on, when fit.c knows no place. */
+	HINTED_GRANULES = 8,
 };
 
 /* Alignments beyond go by a mapping of their own: in the arena they would leave large holes. */
 #define RUN_ALIGN_MOST_BYTES ((size_t)64 << 20)
 
-/* Runs of 1, 2, 3 to 4, and 5 to 7 granules; longer ones are found in fit.c, or from the front. */
+/* Runs of 1, 2, 3 to 4, and 5 to 7 granules; longer ones are searched for from the front. */
 static unsigned hint_class(size_t n)
 {
-	static const uint8_t class[FIT_LEAST_GRANULES] = { 0, 0, 1, 2, 2, 3, 3, 3 };
+	static const uint8_t class[HINTED_GRANULES] = { 0, 0, 1, 2, 2, 3, 3, 3 };
 
 	return class[n];
 }
 
 static uint32_t hint_get(const struct arena *a, size_t n, size_t align)
 {
-	return n < FIT_LEAST_GRANULES && align == 1 ? a_load_rlx(&a->hints[hint_class(n)]) : 0;
+	return n < HINTED_GRANULES && align == 1 ? a_load_rlx(&a->hints[hint_class(n)]) : 0;
 }
 
 /* A run of n granules was found at pos. */
 static void hint_set(struct arena *a, size_t n, size_t align, size_t pos)
 {
-	if (n < FIT_LEAST_GRANULES && align == 1 && pos != BITMAP_NONE)
+	if (n < HINTED_GRANULES && align == 1 && pos != BITMAP_NONE)
 		a_store_rlx(&a->hints[hint_class(n)], (uint32_t)pos);
 }
 
@@ -64,8 +66,9 @@ static size_t take_ready(struct arena *a, size_t n, size_t align, size_t align_o
 
 	if (n >= FIT_LEAST_GRANULES && align == 1)
 		pos = fit_take(a, n);
-	if (pos == BITMAP_NONE && n <= a->granules)
-		pos = bitmap_take(&a->map, n, align, align_offset, hint_get(a, n, align));
+	if (pos != BITMAP_NONE || n > a->granules)
+		return pos;
+	pos = bitmap_take(&a->map, n, align, align_offset, hint_get(a, n, align));
 	hint_set(a, n, align, pos);
 	return pos;
 }
