@@ -170,19 +170,34 @@ static int resize_elsewhere(const struct block *b, size_t bytes, unsigned flags,
 	return no_copy ? -ENOSPC : copy(b, bytes, flags, ret_block);
 }
 
+static int resize(const struct block *b, size_t bytes, unsigned flags, void **ret_block)
+{
+	if (!resize_in_place(b, bytes, flags)) {
+		*ret_block = b->base;
+		return 0;
+	}
+	if (flags & ALLOD_PAGE_IN_PLACE || b->flags & ALLOD_PAGE_FIXED)
+		return -ENOSPC;
+	/* To free the old one would be a system call. */
+	if (flags & ALLOD_PAGE_CONSTANT_TIME && b->kind == BLOCK_LOOSE)
+		return flags & ALLOD_PAGE_NO_COPY ? -ENOSPC : -EAGAIN;
+	return resize_elsewhere(b, bytes, flags, ret_block);
+}
+
 int block_resize(void *block, size_t bytes, unsigned flags, void **ret_block)
 {
 	size_t rounded = round_pages(bytes);
 	struct block old;
+	bool brief;
+	int ret;
 
 	block_must_find(block, &old);
 	if (rounded < bytes || rounded > PTRDIFF_MAX)
 		return -ENOMEM;
-	if (!resize_in_place(&old, rounded, flags)) {
-		*ret_block = block;
-		return 0;
-	}
-	if (flags & ALLOD_PAGE_IN_PLACE || old.flags & ALLOD_PAGE_FIXED)
-		return -ENOSPC;
-	return resize_elsewhere(&old, rounded, flags, ret_block);
+	/* What it frees is looked after by the next free. */
+	brief = flags & ALLOD_PAGE_CONSTANT_TIME && page_brief_begin();
+	ret = resize(&old, rounded, flags, ret_block);
+	if (brief)
+		page_brief_end();
+	return ret;
 }

@@ -448,6 +448,8 @@ void guard_round(struct arena *a, const struct os_headroom_files *files);
  */
 bool guard_begin(int64_t epoch);
 void guard_end(void);
+/* Between both. */
+bool guard_is_inside(int64_t epoch);
 
 /* Whether guard_freed() is to be called. */
 static inline bool guard_is_due(struct arena *a)

@@ -245,7 +245,7 @@ static bool is_leaving(struct arena *a)
 
 __attribute__((cold, noinline)) void background_poke(struct arena *a, int64_t epoch)
 {
-	if (options.background == OPTION_BACKGROUND_OFF)
+	if (options.background == OPTION_BACKGROUND_OFF || guard_is_inside(epoch))
 		return;
 	if (is_leaving(a)) {
 		/* Nobody else will, if the process sleeps now. */

@@ -43,7 +43,7 @@ enum {
 };
 
 /*
- * The thread is giving back, until this epoch: what keepers free meanwhile comes here again, and
+ * The thread is giving back, or in a call that may not, until this epoch: what keepers free meanwhile comes here again, and
  * would go deeper with each block that they have. A signal handler may leave by longjmp(), so the
  * mark counts for half a second at most.
  */
@@ -198,9 +198,14 @@ static void look(struct arena *a, const struct os_headroom_files *files, bool is
 		greater(left + greater(step, LOOK_LEAST_GRANULES), GUARD_LEAST_GRANULES));
 }
 
+bool guard_is_inside(int64_t epoch)
+{
+	return epoch < a_load_rlx(&inside);
+}
+
 bool guard_begin(int64_t epoch)
 {
-	if (epoch < a_load_rlx(&inside))
+	if (guard_is_inside(epoch))
 		return false;
 	a_store_rlx(&inside, epoch + INSIDE_EPOCHS);
 	return true;
@@ -209,6 +214,18 @@ bool guard_begin(int64_t epoch)
 void guard_end(void)
 {
 	a_store_rlx(&inside, 0);
+}
+
+bool page_brief_begin(void)
+{
+	struct arena *a = arena_get();
+
+	return a && guard_begin(purge_now(a));
+}
+
+void page_brief_end(void)
+{
+	guard_end();
 }
 
 __attribute__((cold, noinline)) void guard_freed(struct arena *a)

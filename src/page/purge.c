@@ -324,7 +324,7 @@ void page_tick(void)
 	now = os_now_ns();
 	epoch = (int64_t)(now >> a->epoch_shift);
 	budget = tick_budget(a, now);
-	if (a_load_rlx(&a->purge_epoch) == (uint64_t)epoch)
+	if (a_load_rlx(&a->purge_epoch) == (uint64_t)epoch || guard_is_inside(epoch))
 		return;
 	if (!background_fresh(a, epoch)) {
 		cost_measure(a);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Resizing blocks of every kind: where they are, by moving, by copying; and what forbids each. */
+#include "base/options.h"
 #include "slot_fixture.h"
 
 static char *make(size_t bytes, size_t reserve, unsigned flags)
@@ -274,6 +275,28 @@ TEST(constant_time_makes_no_call)
 	/* What was not given back is not taken for zero. */
 	CHECK(resize(q, 2 * MIB, ALLOD_PAGE_ZEROED) == q);
 	check_zero(q, MIB, 2 * MIB);
+}
+
+/* Neither does what is given up by it: the next free sees to that. */
+TEST(constant_time_keeps_no_house)
+{
+	unsigned starts;
+	unsigned reads;
+	char *a;
+
+	slot_start();
+	options.background = OPTION_BACKGROUND_AUTO;
+	a = make(30 * MIB, 0, 0);
+	CHECK_EQ(told(a).kind, BLOCK_RUN);
+	fill(a, 30 * MIB, 1);
+	starts = mock_count(OS_CALL_TASK_START);
+	reads = mock_count(OS_CALL_FILE_READ);
+	CHECK(resize(a, MIB, ALLOD_PAGE_CONSTANT_TIME) == a);
+	CHECK_EQ(mock_count(OS_CALL_TASK_START), starts);
+	CHECK_EQ(mock_count(OS_CALL_FILE_READ), reads);
+	block_free(a);
+	CHECK_EQ(mock_count(OS_CALL_TASK_START), starts + 1);
+	CHECK(mock_count(OS_CALL_FILE_READ) > reads);
 }
 
 TEST(loose_in_place)

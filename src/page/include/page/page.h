@@ -213,6 +213,13 @@ size_t page_trim(void);
 size_t page_trim_by(unsigned severity);
 
 /*
+ * Until page_brief_end() what the thread frees gives nothing back and starts nothing: for a call that
+ * may make no system call. The next free does. False: it is so already, and is not to be ended.
+ */
+bool page_brief_begin(void);
+void page_brief_end(void);
+
+/*
  * For keepers: `bytes` were freed into their keeping. Holds to the bounds of guard.c and starts the
  * janitor, as page_free() does. Not for each small one: it writes to a shared line.
  */
