@@ -297,7 +297,7 @@ static inline void *alloc(struct allod_percpu_pool *pool, size_t bytes, size_t a
 
 	if (__builtin_expect(bytes - 1 < pool->usual_bytes && align <= ALIGN_UNASKED &&
 			    !(align & (align - 1)) && cache &&
-			    a_load_rlx(&cache->epoch) == percpu_epoch(),
+			    a_load_rlx(&cache->epoch) == a_load_rlx(percpu_epoch_word),
 		    1)) {
 		unsigned log = size_align_log(size);
 		if (align >> GRANULE_SHIFT > 1u << log)
@@ -374,50 +374,66 @@ static COLD void free_slow(struct percpu_chunk *chunk, uintptr_t element, uint32
 	a_store_rlx(&bin->frees, a_load_rlx(&bin->frees) + 1);
 }
 
-/* Ends an element's life, or the process's. Its chunk, and where it begins. */
-static inline struct percpu_chunk *element_end(uintptr_t element, uint32_t *ret_bit)
+/* What is no element, or nothing. */
+static COLD void free_nothing(uintptr_t element)
 {
-	struct percpu_chunk *chunk = percpu_root ? chunk_of(element) : NULL;
+	if (element)
+		percpu_fatal_free(element);
+}
 
-	if (__builtin_expect(!chunk, 0))
-		percpu_fatal_free(element);
-	if (__builtin_expect(element & ((1u << chunk->shift) - 1), 0))
-		percpu_fatal_free(element);
-	uint32_t bit = chunk_bit_of(chunk, element);
-	uint64_t mask = 1ull << bit % 64;
+/* The pool is its parent's still. */
+static COLD void free_in_child(struct percpu_chunk *chunk, void ALLOD_PERCPU *pointer)
+{
+	percpu_pool_need(chunk->pool);
+	allod_percpu_free(pointer);
+}
+
+/* No bin takes the element as it is. */
+static COLD void free_unusual(struct percpu_chunk *chunk, uintptr_t element, uint32_t size,
+	uint64_t key)
+{
+	if (chunk->is_careful)
+		free_careful(chunk, chunk_bit_of(chunk, element), size);
+	else if (size <= BIN_GRANULES)
+		free_slow(chunk, element, size, key);
+	else
+		free_direct(chunk, element, size);
+}
+
+/* Nothing that is called here comes back, so that the usual way keeps no registers. */
+EXPORT void allod_percpu_free(void ALLOD_PERCPU *pointer)
+{
+	uintptr_t element = (uintptr_t)(ALLOD_PERCPU_FORCE void *)pointer;
+	struct percpu_cache *cache = percpu_cache_self;
+	struct percpu_chunk *chunk = percpu_root ? chunk_of(element) : NULL;
+	uint32_t epoch = a_load_rlx(percpu_epoch_word);
+
+	if (__builtin_expect(!chunk || element & chunk->grain_mask, 0)) {
+		free_nothing(element);
+		return;
+	}
 	/* In a child, first of all: an element that is not live any more would be made free twice.
 	 * [percpu.10] acq: what made the maps found it live; pairs with percpu_pool_recover(). */
-	if (__builtin_expect(a_load_acq(&chunk->pool->epoch) != percpu_epoch(), 0))
-		percpu_pool_need(chunk->pool);
-	/* The next thing to be read; an atomic instruction would hold it up. */
+	if (__builtin_expect(a_load_acq(&chunk->pool->epoch) != epoch, 0)) {
+		free_in_child(chunk, pointer);
+		return;
+	}
+	uint32_t bit = chunk_bit_of(chunk, element);
+	uint64_t mask = 1ull << bit % 64;
+	/* The next thing to be read; an atomic instruction would hold it up, and itself waits less for
+	 * a line that was asked for by a load: a third of the time where maps miss the caches. */
 	__builtin_prefetch(&chunk->end[bit / 64]);
 	if (__builtin_expect(!(a_load_rlx(&chunk->live[bit / 64]) & mask), 0))
 		percpu_fatal_free(element);
 	if (__builtin_expect(!(a_and_rlx(&chunk->live[bit / 64], ~mask) & mask), 0))
 		percpu_fatal_free(element);
-	*ret_bit = bit;
-	return chunk;
-}
-
-EXPORT void allod_percpu_free(void ALLOD_PERCPU *pointer)
-{
-	uintptr_t element = (uintptr_t)(ALLOD_PERCPU_FORCE void *)pointer;
-	struct percpu_cache *cache = percpu_cache_self;
-	uint32_t bit;
-
-	if (!element)
-		return;
-	struct percpu_chunk *chunk = element_end(element, &bit);
 	uint32_t size = chunk_size_at(chunk, bit);
-	unsigned log = size_align_log(size);
-	bool is_aligned = !(element & (((uintptr_t)ALLOD_PERCPU_GRANULE << log) - 1));
-	uint64_t key = bin_key(a_load_rlx(&chunk->pool->serial), size, log);
-	if (__builtin_expect(chunk->pool->is_careful || chunk->is_file, 0)) {
-		free_careful(chunk, bit, size);
-		return;
-	}
-	if (__builtin_expect(size <= BIN_GRANULES && cache &&
-			    a_load_rlx(&cache->epoch) == percpu_epoch() && is_aligned,
+	uint64_t key = bin_key(a_load_rlx(&chunk->pool->serial), size, size_align_log(size));
+	/* Elements are aligned as their size is, at least, so each is one for its bin. */
+	ASSERT(chunk->is_careful ||
+		!(element & (((uintptr_t)ALLOD_PERCPU_GRANULE << size_align_log(size)) - 1)));
+	if (__builtin_expect(size <= BIN_GRANULES && !chunk->is_careful && cache &&
+			    a_load_rlx(&cache->epoch) == epoch,
 		    1)) {
 		struct percpu_bin *bin = bin_of(cache, key);
 		if (__builtin_expect(a_load_rlx(&bin->key) == key && bin->count < bin->limit, 1)) {
@@ -425,11 +441,6 @@ EXPORT void allod_percpu_free(void ALLOD_PERCPU *pointer)
 			a_store_rlx(&bin->frees, a_load_rlx(&bin->frees) + 1);
 			return;
 		}
-		free_slow(chunk, element, size, key);
-		return;
 	}
-	if (size <= BIN_GRANULES && is_aligned)
-		free_slow(chunk, element, size, key);
-	else
-		free_direct(chunk, element, size);
+	free_unusual(chunk, element, size, key);
 }

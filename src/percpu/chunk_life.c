@@ -59,9 +59,11 @@ static struct percpu_chunk *chunk_structure(struct allod_percpu_pool *pool, enum
 	if (!at)
 		return NULL;
 	chunk->pool = pool;
-	chunk->kind = kind;
+	chunk->kind = (uint8_t)kind;
 	chunk->is_file = is_file;
-	chunk->shift = percpu_grain_shift(kind);
+	chunk->is_careful = is_file || pool->is_careful;
+	chunk->shift = (uint8_t)percpu_grain_shift(kind);
+	chunk->grain_mask = (1u << chunk->shift) - 1;
 	chunk->blocks = blocks;
 	chunk->bits = block_base(chunk, blocks);
 	chunk->stride = pool->stride;

@@ -17,7 +17,7 @@ static struct percpu_chunk *live_chunk(uintptr_t element, uint32_t *ret_bit)
 {
 	struct percpu_chunk *chunk = percpu_root ? chunk_of(element) : NULL;
 
-	if (!chunk || element & ((1u << chunk->shift) - 1))
+	if (!chunk || element & chunk->grain_mask)
 		return NULL;
 	*ret_bit = chunk_bit_of(chunk, element);
 	return a_load_rlx(&chunk->live[*ret_bit / 64]) >> *ret_bit % 64 & 1 ? chunk : NULL;

@@ -25,8 +25,7 @@ _Noreturn void percpu_fatal_free(uintptr_t element)
 	struct percpu_chunk *chunk = percpu_root ? chunk_of(element) : NULL;
 
 	if (chunk &&
-		is_inside(chunk, chunk_bit_of(chunk, element),
-			(element & ((1u << chunk->shift) - 1)) != 0))
+		is_inside(chunk, chunk_bit_of(chunk, element), (element & chunk->grain_mask) != 0))
 		percpu_fatal("allod: percpu: interior pointer freed\n");
 	if (!chunk || element % ALLOD_PERCPU_GRANULE)
 		percpu_fatal("allod: percpu: invalid free\n");

@@ -78,7 +78,7 @@ void percpu_pool_recover(struct allod_percpu_pool *pool)
 	/* Caches of threads that are not here counted; what they had is not known to the pool. */
 	pool->frees = pool->allocs > live ? pool->allocs - live : 0;
 	pool->allocs = pool->frees + live;
-	/* [percpu.10] rel: the maps are as `live` was; pairs with element_end(). */
+	/* [percpu.10] rel: the maps are as `live` was; pairs with allod_percpu_free(). */
 	a_store_rel(&pool->epoch, percpu_epoch());
 }
 

@@ -36,6 +36,7 @@ enum {
 	COARSE_SHIFT = 6,
 	COARSE_LEAST_BYTES = 128,
 	COARSE_LINE_BLOCKS = 8,
+	LINE_BITS = 512,
 	/* Arenas give out addresses in multiples of this. */
 	SLOT_SHIFT = 16,
 	SLOT_BYTES = 1 << SLOT_SHIFT,
@@ -84,19 +85,21 @@ struct percpu_run {
 enum chunk_kind { CHUNK_PLAIN, CHUNK_FILE, CHUNK_COARSE, CHUNK_KINDS };
 
 struct percpu_chunk {
-	struct allod_percpu_pool *pool; /* this and the next eight: const while the chunk lives */
+	struct allod_percpu_pool *pool; /* this and the next eleven: const while the chunk lives */
 	uintptr_t base;                 /* the unit of processor 0 */
 	_Atomic(uint64_t) *live;
 	_Atomic(uint64_t) *end;
 	uint64_t stride;
 	uint32_t bits;
 	uint32_t blocks;
-	uint32_t shift; /* of a grain's bytes */
-	enum chunk_kind kind;
+	uint32_t grain_mask;        /* an element begins where these bits of its address are 0 */
+	uint8_t shift;              /* of a grain's bytes */
+	uint8_t kind;               /* enum chunk_kind */
+	bool is_file;               /* processors share pages until they write */
+	bool is_careful;            /* each element is looked at: nothing is kept at hand */
 	struct percpu_arena *arena; /* NULL: the chunk has a mapping of its own */
 	uint8_t *image; /* the initial content, writable, if image_epoch is the process's */
 	uint32_t image_epoch;
-	bool is_file; /* processors share pages until they write */
 
 	struct percpu_hint hint; /* of the chunk */
 	uint32_t free_bits;
