@@ -453,6 +453,27 @@ static bool look_at_blocks(struct view *v, uint32_t row, struct seen *seen)
 	return may_have;
 }
 
+/* How many elements, from the first on, are neighbours in one block; *ret_low: the lowest of them. */
+static uint32_t neighbours(const struct seen *seen, const uintptr_t *elements, uint32_t count,
+	size_t bytes, uintptr_t *ret_low)
+{
+	unsigned at = seen_index(seen, elements[0]);
+	uintptr_t low = elements[0];
+	uintptr_t high = low + bytes;
+	uint32_t n = 1;
+
+	for (; n < count && seen_index(seen, elements[n]) == at; n++) {
+		if (elements[n] == high)
+			high += bytes;
+		else if (elements[n] + bytes == low)
+			low -= bytes;
+		else
+			break;
+	}
+	*ret_low = low;
+	return n;
+}
+
 /* One processor's part of percpu_content_zero_many(): elements of anonymous chunks. */
 static void zero_on(struct view *v, uint32_t row, const uintptr_t *elements, uint32_t count,
 	uint32_t size, struct seen *seen)
@@ -463,16 +484,20 @@ static void zero_on(struct view *v, uint32_t row, const uintptr_t *elements, uin
 	v->chunk = NULL;
 	if (!look_at_blocks(v, row, seen) && !seen->has_others)
 		return;
-	for (uint32_t i = 0; i < count; i++) {
+	for (uint32_t i = 0; i < count;) {
 		unsigned at = seen_index(seen, elements[i]);
+		uintptr_t low = elements[i];
+		uint32_t n = 1;
 
 		if (at == SEEN_BLOCKS || seen->kind[at] == OS_PAGE_EITHER) {
-			view_turn_to(v, elements[i], row);
-			view_restore(v, chunk_bit_of(v->chunk, elements[i]),
-				chunk_bits_of(v->chunk, size), (struct content){ NULL, 0 });
+			view_turn_to(v, low, row);
+			view_restore(v, chunk_bit_of(v->chunk, low), chunk_bits_of(v->chunk, size),
+				(struct content){ NULL, 0 });
 		} else if (seen->kind[at] == OS_PAGE_OWN) {
-			zero((uint8_t *)(elements[i] + distance), bytes);
+			n = neighbours(seen, elements + i, count - i, bytes, &low);
+			zero((uint8_t *)(low + distance), n * bytes);
 		}
+		i += n;
 	}
 }
 

@@ -17,11 +17,11 @@ enum {
 	CACHE_BINS = 16,
 	BIN_ELEMENTS = 64,
 	/* In a bin that zeroed elements are taken from: asking the kernel is shared by more. */
-	BIN_ZEROED = 256,
+	BIN_ZEROED = 512,
 	BIN_BATCH = 32,
 	/* What a bin keeps at most, and how many elements at least. */
 	BIN_BYTES = 4096,
-	BIN_ZEROED_BYTES = 16384,
+	BIN_ZEROED_BYTES = 24576,
 	BIN_LEAST = 8,
 	/* Larger elements are not kept at hand. */
 	BIN_GRANULES = 256,
