@@ -123,8 +123,8 @@ static void learn_inner(struct percpu_hint *hint, uint32_t base, uint64_t free)
 	}
 }
 
-/* The hints of a block whose map is one word. */
-static void word_refresh(struct percpu_hint *hint, uint64_t free)
+/* The hints of a block whose map is one word: no search of it is long, so nothing is scanned for. */
+static inline void word_refresh(struct percpu_hint *hint, uint64_t free)
 {
 	uint32_t base = 0;
 
@@ -135,13 +135,16 @@ static void word_refresh(struct percpu_hint *hint, uint64_t free)
 	hint->first = (uint32_t)__builtin_ctzll(free);
 	hint->left = (uint32_t)__builtin_ctzll(~free);
 	hint->right = (uint32_t)__builtin_clzll(~free);
-	hint->contig = hint->contig_start = 0;
 	hint->scan = hint->scan_start = 0;
+	hint->contig = 0;
 	while (free) {
 		uint32_t skip = (uint32_t)__builtin_ctzll(free);
 		uint32_t len = (uint32_t)__builtin_ctzll(~(free >> skip));
 
-		learn_if_longer(hint, base + skip, len);
+		if (len > hint->contig) {
+			hint->contig_start = base + skip;
+			hint->contig = len;
+		}
 		base += skip + len;
 		free = free >> skip >> len;
 	}
@@ -437,7 +440,10 @@ void percpu_hints_give_block(struct percpu_chunk *chunk, uint32_t index, struct 
 	uint32_t base = block_base(chunk, index);
 
 	hint->first = 0;
-	block_refresh(chunk, index, block_bits(chunk));
+	if (chunk->kind == CHUNK_COARSE)
+		word_refresh(hint, ~chunk->alloc[index]);
+	else
+		block_refresh(chunk, index, block_bits(chunk));
 	ASSERT(!percpu_block_check(chunk, index));
 	if (hint->left == block_bits(chunk) && hint->fresh)
 		chunk->idle_blocks++, chunk->pool->idle_blocks++;

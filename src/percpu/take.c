@@ -279,92 +279,135 @@ static uint32_t give_run(struct percpu_chunk *chunk, const uintptr_t *elements, 
 	return n;
 }
 
-/* How many elements, from the first on, lie in one block and are not all neighbours. */
-static uint32_t scattered(const struct percpu_chunk *chunk, const uintptr_t *elements,
-	uint32_t count, uint32_t bits)
-{
-	uint32_t first = start_in(chunk, elements[0]);
-	uint32_t previous = first;
-	bool are_neighbours = true;
-	uint32_t n = 0;
+/* Granules of a block that come back, a word of the maps at a time. */
+struct giving {
+	uint32_t word;
+	uint64_t used;
+	uint64_t ends;
+	uint32_t low;
+	uint32_t high;
+};
 
-	while (n < count) {
-		uint32_t start = start_in(chunk, elements[n]);
-		if (start == NOWHERE || block_of(chunk, start) != block_of(chunk, first) ||
-			block_of(chunk, start + bits - 1) != block_of(chunk, first))
-			break;
-		are_neighbours &= !n || start == previous + bits || start + bits == previous;
-		previous = start;
-		n++;
-	}
-	return are_neighbours ? 0 : n;
+static void giving_flush(struct percpu_chunk *chunk, const struct giving *g)
+{
+	_Atomic(uint64_t) *end = &chunk->end[g->word];
+
+	ASSERT((chunk->alloc[g->word] & g->used) == g->used);
+	chunk->alloc[g->word] &= ~g->used;
+	a_store_rlx(end, a_load_rlx(end) & ~g->ends);
 }
 
-/* Gives back elements that lie in one block: it is looked through once. */
-static void give_scattered(struct percpu_chunk *chunk, const uintptr_t *elements, uint32_t count,
-	uint32_t bits, struct percpu_run *longest)
+static void giving_add(struct percpu_chunk *chunk, struct giving *g, uint32_t start, uint32_t bits)
 {
-	for (uint32_t i = 0; i < count; i++) {
-		uint32_t start = start_in(chunk, elements[i]);
+	uint32_t last = start + bits - 1;
+
+	g->low = start < g->low ? start : g->low;
+	g->high = last >= g->high ? last + 1 : g->high;
+	if (start / 64 != last / 64) {
 		end_off(chunk, start, bits);
-		bits_clear(chunk->alloc, start, start + bits);
+		bits_clear(chunk->alloc, start, last + 1);
+		return;
 	}
-	chunk->free_bits += count * bits;
-	percpu_hints_give_block(chunk, block_of(chunk, start_in(chunk, elements[0])), longest);
-}
-
-/* Gives back elements from the first on: those of a block together, or a run; returns their number. */
-static uint32_t give_some(struct percpu_chunk *chunk, const uintptr_t *elements, uint32_t count,
-	uint32_t bits, struct percpu_run *longest)
-{
-	/* Of larger elements a block has so few that each is told to it. */
-	enum { WORTH = 3, PART = 8 };
-	uint32_t n = 0;
-
-	if (count >= WORTH && bits <= block_bits(chunk) / PART)
-		n = scattered(chunk, elements, count, bits);
-	if (n < WORTH)
-		return give_run(chunk, elements, count, bits, longest);
-	give_scattered(chunk, elements, n, bits, longest);
-	return n;
+	if (start / 64 != g->word) {
+		giving_flush(chunk, g);
+		*g = (struct giving){ .word = start / 64, .low = g->low, .high = g->high };
+	}
+	g->used |= ~0ull >> (64 - bits) << start % 64;
+	g->ends |= 1ull << last % 64;
 }
 
 /*
- * The same in a coarse chunk, whose blocks have a word of each map: a block is looked at once for all
- * its elements that come together.
+ * Gives back the elements that lie in one block, from the first on: the block is told of one run, or
+ * looked through once. Returns their number, 0 if the first reaches into the next block.
  */
-static uint32_t give_word(struct percpu_chunk *chunk, const uintptr_t *elements, uint32_t count,
+static uint32_t give_block(struct percpu_chunk *chunk, const uintptr_t *elements, uint32_t count,
 	uint32_t bits, struct percpu_run *longest)
 {
-	const uint64_t mask = ~0ull >> (64 - bits % 64) % 64;
 	uint32_t start = start_in(chunk, elements[0]);
-	const uint32_t word = start / 64;
-	uint64_t used = 0;
-	uint64_t ends = 0;
+	const uint32_t block = block_of(chunk, start);
+	const uint32_t base = block_base(chunk, block);
+	const uint32_t room = block_bits(chunk) - bits;
+	struct giving g = { .word = start / 64, .low = start, .high = start };
 	uint32_t n = 0;
 
-	/* What is outside the chunk is in no word of it; what reaches into the next is no word's. */
-	while (start / 64 == word && start % 64 + bits <= 64) {
-		used |= mask << start % 64;
-		ends |= 1ull << (start % 64 + bits - 1);
+	/* What is in another chunk is nowhere in this one. */
+	while (start - base <= room) {
+		giving_add(chunk, &g, start, bits);
 		if (++n == count)
 			break;
 		start = start_in(chunk, elements[n]);
 	}
 	if (!n)
-		return give_run(chunk, elements, count, bits, longest);
+		return 0;
+	giving_flush(chunk, &g);
+	chunk->free_bits += n * bits;
+	if (g.high - g.low == n * bits)
+		percpu_hints_give(chunk, g.low, g.high, longest);
+	else
+		percpu_hints_give_block(chunk, block, longest);
+	ASSERT(!percpu_block_check(chunk, block));
+	return n;
+}
+
+/* The same in a coarse chunk, whose blocks have a word of each map. */
+static uint32_t give_word(struct percpu_chunk *chunk, const uintptr_t *elements, uint32_t count,
+	uint32_t bits, struct percpu_run *longest)
+{
+	const uint64_t mask = ~0ull >> (64 - bits);
+	const uint32_t room = 64 - bits;
+	uint32_t start = start_in(chunk, elements[0]);
+	const uint32_t word = start / 64;
+	uint64_t used = 0;
+	uint64_t lasts = 0;
+	uint32_t n = 0;
+
+	while (start - word * 64 <= room) {
+		used |= mask << start % 64;
+		lasts |= 1ull << start % 64;
+		if (++n == count)
+			break;
+		start = start_in(chunk, elements[n]);
+	}
+	if (!n)
+		return 0;
 	ASSERT((chunk->alloc[word] & used) == used);
 	chunk->alloc[word] &= ~used;
-	a_store_rlx(&chunk->end[word], a_load_rlx(&chunk->end[word]) & ~ends);
+	a_store_rlx(&chunk->end[word], a_load_rlx(&chunk->end[word]) & ~(lasts << (bits - 1)));
 	chunk->free_bits += n * bits;
 	percpu_hints_give_block(chunk, word, longest);
 	return n;
 }
 
-/* Asks for the words and hints that giving an element back will change. */
-static void give_soon(uintptr_t element, uint32_t size)
+/* Gives back elements, from the first on, in the way that suits them; returns their number. */
+static uint32_t give_some(struct percpu_chunk *chunk, const uintptr_t *elements, uint32_t count,
+	uint32_t bits, struct percpu_run *longest)
+{
+	/* Larger ones are a run, or so few in a block that each is told to it. */
+	enum { PART = 8 };
+	uint32_t n = 0;
+
+	if (chunk->kind == CHUNK_COARSE) {
+		n = bits <= 64 ? give_word(chunk, elements, count, bits, longest) : 0;
+	} else if (bits <= block_bits(chunk) / PART) {
+		uint32_t first = start_in(chunk, elements[0]);
+		uint32_t next = count > 1 ? start_in(chunk, elements[1]) : NOWHERE;
+
+		if (bits <= 64 || (next != first + bits && next + bits != first))
+			n = give_block(chunk, elements, count, bits, longest);
+	}
+	return n ? n : give_run(chunk, elements, count, bits, longest);
+}
+
+/*
+ * Asks for the words and hints that giving an element back will change, unless they lie in the lines
+ * of the one before.
+ */
+static void give_soon(uintptr_t element, uintptr_t before, uint32_t size)
 {
 	const struct percpu_chunk *chunk = chunk_of(element);
+
+	if ((element ^ before) >> chunk->shift < LINE_BITS)
+		return;
 	uint32_t start = chunk_bit_of(chunk, element);
 	uint32_t bits = chunk_bits_of(chunk, size);
 
@@ -383,16 +426,13 @@ static uint32_t give_in(struct percpu_chunk *chunk, const uintptr_t *elements, u
 	uint32_t done = 0;
 
 	do {
-		const uintptr_t *rest = elements + done;
-		uint32_t left = count - done;
-		uint32_t n = chunk->kind == CHUNK_COARSE
-			? give_word(chunk, rest, left, bits, &longest)
-			: give_some(chunk, rest, left, bits, &longest);
-		/* In a coarse chunk, those that come together share their words. */
+		uint32_t n = give_some(chunk, elements + done, count - done, bits, &longest);
+
+		/* Those that share a word of a coarse chunk's maps need one look. */
 		uint32_t step = chunk->kind == CHUNK_COARSE ? n : 1;
 
 		for (uint32_t i = done + AHEAD; i < done + AHEAD + n && i < count; i += step)
-			give_soon(elements[i], size);
+			give_soon(elements[i], elements[i - 1], size);
 		done += n;
 	} while (done < count && start_in(chunk, elements[done]) != NOWHERE);
 	percpu_chunk_gave(chunk, &longest);
