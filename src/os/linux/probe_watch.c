@@ -245,7 +245,7 @@ const struct probe probes_watch[] = {
 		LATER "dirty tracking costs a handler", userfaultfd_wp_async },
 	{ "userfaultfd-move", LATER "pages change their address without copying or mappings",
 		LATER "mremap() or copying", userfaultfd_move },
-	{ "pagemap-scan", LATER "which pages are present or were written, in one call",
-		LATER "mincore(), and no dirty tracking", pagemap_scan },
+	{ "pagemap-scan", "statistics of per-CPU memory ask for many pages in one call",
+		"they read a word for each page", pagemap_scan },
 	{ 0 },
 };
