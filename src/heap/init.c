@@ -13,7 +13,8 @@ enum init_state { INIT_NONE, INIT_RUNNING, INIT_READY };
 static _Atomic(int) state;
 static _Atomic(const struct heap_delegate *) delegate;
 
-static const struct page_keeper keeper = { .step = heap_scavenge_in_janitor };
+static const struct page_keeper keeper = { .step = heap_scavenge_in_janitor,
+	.watch = heap_watch_exit };
 
 static void start(void)
 {

@@ -425,6 +425,8 @@ bool cost_compose_pays(struct arena *a);
 size_t keepers_round(struct arena *a, bool (*begin)(struct arena *a), void (*end)(struct arena *a));
 /* Has them give up what page_trim_by() says; returns bytes. */
 size_t keepers_trim(unsigned severity);
+/* The calling thread has started the janitor: its end is to be seen. */
+void keepers_watch(void);
 /* Warm bytes that they keep; those that are cold are added to *ret_cold. */
 size_t keepers_warm(size_t *ret_cold);
 
@@ -508,7 +510,8 @@ void background_recover(struct arena *a);
  */
 static inline bool background_fresh(struct arena *a, int64_t epoch)
 {
-	return epoch - a_load_rlx(&a->janitor.beat) <= BACKGROUND_FRESH_EPOCHS;
+	return epoch - a_load_rlx(&a->janitor.beat) <= BACKGROUND_FRESH_EPOCHS &&
+		a_load_rlx(&a->janitor.task.tid) != 0;
 }
 
 static inline uint64_t balance_used(uint64_t balance)

@@ -221,10 +221,13 @@ static void janitor_start(struct arena *a, int64_t epoch)
 {
 	int ret = os_task_start(&a->janitor.task, janitor_main, a);
 
-	if (!ret)
+	if (!ret) {
 		a_store_rlx(&a->janitor.beat, epoch);
+		keepers_watch();
+		return;
+	}
 	/* Already: by a thread that may be stopped there, so no system calls meanwhile. */
-	else if (ret == -EALREADY)
+	if (ret == -EALREADY)
 		a_store_rlx(&a->janitor.retry, epoch + 1);
 	else if (ret != -EAGAIN)
 		a_store_rlx(&a->janitor.retry, epoch + JANITOR_RETRY_EPOCHS);

@@ -48,6 +48,15 @@ size_t keepers_trim(unsigned severity)
 	return bytes;
 }
 
+void keepers_watch(void)
+{
+	const struct page_keeper *keeper;
+
+	for (int i = 0; (keeper = keeper_at(i)); i++)
+		if (keeper->watch)
+			keeper->watch();
+}
+
 size_t keepers_warm(size_t *ret_cold)
 {
 	const struct page_keeper *keeper;

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
@@ -107,6 +108,33 @@ TEST(an_idle_process_shrinks)
 	for (struct dirent *e; (e = readdir(dir));)
 		tasks += e->d_name[0] != '.';
 	CHECK_EQ(tasks, 1);
+}
+
+static void *use_and_end(void *arg)
+{
+	char *p = allod_page_alloc(40 * MIB, NULL);
+
+	fill(p, 40 * MIB);
+	allod_page_free(p);
+	return arg;
+}
+
+/*
+ * Threads that never call malloc start the one that gives back, and it ends with them; what the last
+ * one frees soon after goes all the same.
+ */
+TEST(after_threads_of_blocks_alone)
+{
+	statm = open("/proc/self/statm", O_RDONLY);
+	for (int round = 0; round < 3; round++) {
+		pthread_t threads[2];
+		for (int i = 0; i < 2; i++)
+			CHECK_EQ(pthread_create(&threads[i], NULL, use_and_end, NULL), 0);
+		for (int i = 0; i < 2; i++)
+			CHECK_EQ(pthread_join(threads[i], NULL), 0);
+		(void)use_and_end(NULL);
+		check_shrinks();
+	}
 }
 
 TEST(in_a_new_user_namespace)

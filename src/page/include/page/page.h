@@ -256,11 +256,14 @@ void page_stats(struct page_stats *ret_stats);
  * warm: how many bytes it keeps that are free and neither cold nor gone, and adds to *ret_cold those
  *       that are cold; hints. Any thread, not at each free.
  * trim: page_trim_by() for what it keeps, or hands it to page_free(). Any thread, and the janitor.
+ * watch: the calling thread has started the janitor, which ends with it: page_thread_exit() is to be
+ *       called at its end. Anywhere in page_free() and the like.
  */
 struct page_keeper {
 	bool (*step)(size_t *ret_waiting);
 	size_t (*warm)(size_t *ret_cold);
 	size_t (*trim)(unsigned severity);
+	void (*watch)(void);
 };
 
 /*
