@@ -363,6 +363,8 @@ static void check_empty(void)
 	for (size_t i = 0; i < EXCHANGE; i++)
 		if (a_load_rlx(&exchange[i].turn))
 			block_free(exchange[i].held.p);
+	/* The janitor is in the layer as well, at times. */
+	page_exit();
 	(void)block_trim();
 	page_stats(&stats);
 	block_stats_read(&blocks);

@@ -287,6 +287,8 @@ static void run(unsigned threads, bool forks)
 		if (self.blocks[i].p)
 			block_free(self.blocks[i].p);
 	(void)block_trim();
+	/* The janitor is in the layer as well, at times. */
+	page_exit();
 	CHECK(page_check());
 }
 
