@@ -107,8 +107,10 @@ struct janitor {
 	struct os_task task;
 	/* Epoch of its last round; far in the past when none runs. */
 	_Atomic(int64_t) beat;
-	/* The epoch before which nobody starts it or wakes it, because that did not help. */
+	/* The epoch before which nobody starts it, because that did not help. */
 	_Atomic(int64_t) retry;
+	/* The epoch before which nobody wakes the one that is there, likewise. */
+	_Atomic(int64_t) wake_retry;
 	/* The process that the state above speaks of; differs in a child that nobody told. */
 	_Atomic(int64_t) owner_pid;
 	/* The chunk it is purging, by CLAIM_*, or 0. */
@@ -510,8 +512,10 @@ void background_recover(struct arena *a);
  */
 static inline bool background_fresh(struct arena *a, int64_t epoch)
 {
-	return epoch - a_load_rlx(&a->janitor.beat) <= BACKGROUND_FRESH_EPOCHS &&
-		a_load_rlx(&a->janitor.task.tid) != 0;
+	const uint32_t tid = a_load_rlx(&a->janitor.task.tid);
+
+	return tid != 0 && tid != a_load_rlx(&a->janitor.retire) &&
+		epoch - a_load_rlx(&a->janitor.beat) <= BACKGROUND_FRESH_EPOCHS;
 }
 
 static inline uint64_t balance_used(uint64_t balance)

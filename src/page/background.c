@@ -217,6 +217,15 @@ static bool is_ours(struct arena *a)
 	return a_cas_strong_rlx(&a->janitor.owner_pid, &owner, self) || owner == self;
 }
 
+/* By the thread that frees: nobody else will, if the process sleeps now. */
+static void give_back(struct arena *a, int64_t epoch)
+{
+	if (page_in_janitor() || !guard_begin(epoch))
+		return;
+	(void)page_trim();
+	guard_end();
+}
+
 static void janitor_start(struct arena *a, int64_t epoch)
 {
 	int ret = os_task_start(&a->janitor.task, janitor_main, a);
@@ -231,6 +240,9 @@ static void janitor_start(struct arena *a, int64_t epoch)
 		a_store_rlx(&a->janitor.retry, epoch + 1);
 	else if (ret != -EAGAIN)
 		a_store_rlx(&a->janitor.retry, epoch + JANITOR_RETRY_EPOCHS);
+	else
+		/* The last one is just ending. */
+		give_back(a, epoch);
 }
 
 /*
@@ -251,24 +263,20 @@ __attribute__((cold, noinline)) void background_poke(struct arena *a, int64_t ep
 	if (options.background == OPTION_BACKGROUND_OFF || guard_is_inside(epoch))
 		return;
 	if (is_leaving(a)) {
-		/* Nobody else will, if the process sleeps now. */
-		if (!page_in_janitor() && is_ours(a) && guard_begin(epoch)) {
-			(void)page_trim();
-			guard_end();
-		}
+		if (is_ours(a))
+			give_back(a, epoch);
 		return;
 	}
-	if (epoch < a_load_rlx(&a->janitor.retry))
-		return;
-	if (!is_ours(a))
-		return;
 	if (os_task_alive(&a->janitor.task)) {
 		/* Only its own beat shows that it goes on: while it is stopped, ticks give back. */
-		a_store_rlx(&a->janitor.retry, epoch + 1);
+		if (epoch < a_load_rlx(&a->janitor.wake_retry) || !is_ours(a))
+			return;
+		a_store_rlx(&a->janitor.wake_retry, epoch + 1);
 		os_task_wake(&a->janitor.task);
-	} else {
-		janitor_start(a, epoch);
+		return;
 	}
+	if (epoch >= a_load_rlx(&a->janitor.retry) && is_ours(a))
+		janitor_start(a, epoch);
 }
 
 bool page_round_is_mine(void)
@@ -310,8 +318,11 @@ void page_thread_exit(void)
 
 	if (!a || !os_task_alive(&a->janitor.task) || !os_task_is_mine(&a->janitor.task))
 		return;
-	a_store_rlx(&a->janitor.beat, BEAT_NEVER);
+	/* Said before it counts for gone, so that who finds it gone finds this. */
 	step_await(a);
+	a_store_rlx(&a->janitor.beat, BEAT_NEVER);
+	/* Who found that we were just starting it may have put the next start off. */
+	a_store_rlx(&a->janitor.retry, 0);
 	if (dirty_now(a) > JANITOR_LEAVES_GRANULES)
 		(void)page_trim();
 }

@@ -75,6 +75,8 @@ TEST(what_is_freed_while_it_is_being_killed_goes_at_once)
 	dirty(200);
 	page_thread_exit();
 	CHECK(os_task_alive(&a->janitor.task));
+	/* Its round may just have begun. */
+	a_store_rlx(&a->janitor.beat, purge_now(a));
 	dirty(200);
 	CHECK_EQ(dirty_bytes(), 0);
 	/* Should its thread be stopped there, it is as if the janitor were. */
@@ -87,6 +89,21 @@ TEST(what_is_freed_while_it_is_being_killed_goes_at_once)
 	}
 	CHECK_EQ(dirty_bytes(), 0);
 	CHECK(page_check());
+}
+
+/* It was woken, since it did not get on, and then was killed: the next free starts another. */
+TEST(a_wake_up_does_not_put_off_the_next_start)
+{
+	struct arena *a = start();
+
+	dirty(200);
+	a_store_rlx(&a->janitor.beat, INT64_MIN / 2);
+	dirty(200);
+	CHECK(a_load_rlx(&a->janitor.task.wakes) > 0);
+	CHECK_EQ(mock_count(OS_CALL_TASK_START), 1);
+	a_store_rlx(&a->janitor.task.tid, 0);
+	dirty(200);
+	CHECK_EQ(mock_count(OS_CALL_TASK_START), 2);
 }
 
 /* The end of other threads gives nothing back, whatever became of an earlier janitor. */
