@@ -196,7 +196,8 @@ static int bin_fill(struct percpu_bin *bin, const struct request *rq)
 		count = take_locked(rq, want, bin->element + bin->count, &clean, &error);
 	if (!count && !bin->count)
 		return error;
-	if (bin->batch < BIN_BATCH && (bin->batch < bin->limit / 2 || !a_load_rlx(&bin->frees)))
+	if (bin->batch < bin_batch_most(a_load_rlx(&bin->key)) &&
+		(bin->batch < bin->limit / 2 || !a_load_rlx(&bin->frees)))
 		bin->batch *= 2;
 	if (bin->limit != most)
 		bin->limit = bin_limit(a_load_rlx(&bin->key));

@@ -19,6 +19,9 @@ enum {
 	/* In a bin that zeroed elements are taken from: asking the kernel is shared by more. */
 	BIN_ZEROED = 512,
 	BIN_BATCH = 32,
+	/* Of elements up to a size, of which a refill looks at whole blocks for little. */
+	BIN_BATCH_SMALL = 64,
+	BIN_SMALL_BYTES = 64,
 	/* What a bin keeps at most, and how many elements at least. */
 	BIN_BYTES = 4096,
 	BIN_ZEROED_BYTES = 24576,
@@ -73,7 +76,7 @@ static inline unsigned size_align_log(uint32_t size)
 
 /*
  * How many elements a bin keeps: fewer of large ones, so that what is at hand stays small. While
- * elements are only freed, or only allocated, it is more: BIN_ELEMENTS, and BIN_BATCH at a time.
+ * elements are only freed, or only allocated, it is more: BIN_ELEMENTS, and bin_batch_most() at a time.
  */
 static inline uint32_t bin_size(uint64_t key)
 {
@@ -93,6 +96,12 @@ static inline uint32_t bin_limit_zeroed(uint64_t key)
 	uint32_t size = bin_size(key);
 	uint32_t fit = size ? BIN_ZEROED_BYTES / (size << GRANULE_SHIFT) : BIN_ZEROED;
 	return fit > BIN_ZEROED ? BIN_ZEROED : fit < BIN_BATCH ? BIN_BATCH : fit;
+}
+
+/* How many elements a refill takes at most. */
+static inline uint32_t bin_batch_most(uint64_t key)
+{
+	return bin_size(key) <= BIN_SMALL_BYTES >> GRANULE_SHIFT ? BIN_BATCH_SMALL : BIN_BATCH;
 }
 
 void percpu_cache_start(void);
