@@ -41,10 +41,14 @@ static inline size_t proc_bytes(const char *path, const char *name)
 	return kib * 1024;
 }
 
-/* What a process has of its own, and what its page tables take. */
+/*
+ * What a process has of its own, and what its page tables take. Pages of programs' files are not among
+ * it: how many are mapped, and how many processes share one, depends on what else runs.
+ */
 static inline size_t own_bytes(void)
 {
-	return proc_bytes("/proc/self/smaps_rollup", "Pss: %zu") +
+	return proc_bytes("/proc/self/smaps_rollup", "Pss_Anon: %zu") +
+		proc_bytes("/proc/self/smaps_rollup", "Pss_Shmem: %zu") +
 		proc_bytes("/proc/self/status", "VmPTE: %zu");
 }
 
