@@ -32,6 +32,8 @@ static void check_all_given_back(void)
 
 static void run_rounds(void)
 {
+	/* The heap is checked again and again, with nobody inside it. */
+	options.background = OPTION_BACKGROUND_OFF;
 	shadow_init(&shadow, test_seed(), LIVE_BYTES_MOST);
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		for (unsigned step = 0; step < STEPS; step++)
@@ -68,6 +70,7 @@ TEST_TIMEOUT(random_operations_beyond_the_arena, 60)
 /* Live blocks of one class from the first address to the last, in every class: none overlap. */
 TEST_TIMEOUT(every_class_fills_several_slabs, 60)
 {
+	options.background = OPTION_BACKGROUND_OFF;
 	shadow_init(&shadow, test_seed(), SIZE_MAX);
 	for (unsigned class = 1; class < CLASS_COUNT; class ++) {
 		const size_t blocks = heap_classes[class].capacity * 2 + 3;
