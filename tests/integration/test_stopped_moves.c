@@ -374,6 +374,8 @@ static void finish(pthread_t victim)
 	if (other)
 		block_free(other);
 	(void)block_trim();
+	/* The janitor may be at work, which the books do not tell of. */
+	page_exit();
 	CHECK(page_check());
 }
 
