@@ -45,17 +45,28 @@ class Percpu(session.Benchmark):
     def keys(cls):
         return [case.key for case in percpu_cases.CASES]
 
-    def run_case(self, case):
+    def run_case(self, case, number):
+        """One round of a case, if it has so many."""
         lines = case.quick if self.args.quick else case.lines
         subjects = [s for s in self.subjects if s.name in lines]
-        if subjects:
-            self.run_rounds(case.key, lambda s: self.runner.run(lines[s.name], s)[0], subjects,
-                            case.rounds)
+        rounds = case.rounds or self.args.rounds
+        if subjects and number <= rounds:
+            self.run_round(case.key, lambda s: self.runner.run(lines[s.name], s)[0], subjects,
+                           number, rounds)
+
+    def run_suite(self, cases):
+        """The cases alternate, as some targets compare one with another."""
+        for number in range(1, max(case.rounds or self.args.rounds for case in cases) + 1):
+            for case in cases:
+                self.run_case(case, number)
+        self.save()
 
     def run(self):
-        for case in percpu_cases.CASES:
-            if self.wanted(case.key):
-                self.run_case(case)
+        wanted = [case for case in percpu_cases.CASES if self.wanted(case.key)]
+        for suite in self.suites:
+            cases = [case for case in wanted if case.key[0] == suite]
+            if cases:
+                self.run_suite(cases)
 
     @classmethod
     def add_options(cls, parser):

@@ -122,11 +122,18 @@ def improvement(target, figures):
 
 
 def flat(target, figures):
+    """The largest over the smallest of several cases. A case counts by how far it is from the mean
+    of all in the same round, in the median over the rounds: the machine's own speed changes."""
     keys = target.keys(figures)
-    values = [figures.median(k, ALLOD, target.metric) for k in keys]
-    values = [v for v in values if v is not None]
-    is_whole = len(values) == len(keys) > 1 and min(values) > 0
-    yield Verdict(target, "%d cases" % len(keys), max(values) / min(values) if is_whole else None)
+    samples = [figures.rounds(k, ALLOD, target.metric) for k in keys]
+    common = set.intersection(*map(set, samples)) if samples else set()
+    is_whole = len(keys) > 1 and common and all(s[n] > 0 for s in samples for n in common)
+    figure = None
+    if is_whole:
+        means = {n: geometric_mean([s[n] for s in samples]) for n in common}
+        values = [statistics.median(s[n] / means[n] for n in common) for s in samples]
+        figure = max(values) / min(values)
+    yield Verdict(target, "%d cases" % len(keys), figure)
 
 
 def at_most_or(target, figures):

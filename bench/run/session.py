@@ -95,10 +95,13 @@ class Benchmark:
         {case/metric: value}."""
         rounds = rounds or self.args.rounds
         for number in range(1, rounds + 1):
-            self.progress.show("%s/%s" % key, "round %d of %d" % (number, rounds))
-            for subject in subjects_module.in_turn(subjects or self.subjects, number):
-                self.attempt(key, subject, number, lambda s=subject: run(s))
+            self.run_round(key, run, subjects, number, rounds)
         self.save()
+
+    def run_round(self, key, run, subjects, number, rounds):
+        self.progress.show("%s/%s" % key, "round %d of %d" % (number, rounds))
+        for subject in subjects_module.in_turn(subjects or self.subjects, number):
+            self.attempt(key, subject, number, lambda s=subject: run(s))
 
     def save(self):
         """After each case, so that a run that is stopped leaves what it has."""
