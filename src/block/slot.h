@@ -15,9 +15,9 @@
  *                   Who holds a slot (took its bit) owns its record; others may read it
  * Linearization     take and put: those of the bitmap. Growth: the CAS of `frontier`. Birth: the
  *                   CAS of the pointer to the zone. Free: the CAS of the record's head
- * Ordering          [slot.1] to [slot.3] in docs/design/memory-orders.md; the bitmap orders what is written to a
- *                   slot and to its record, and that it is accessible, before the next taker's
- *                   reads
+ * Ordering          [slot.1] to [slot.3] in docs/design/memory-orders.md; the bitmap orders what is
+ *                   written to a slot and to its record, and that it is accessible, before the
+ *                   next taker's reads
  * Progress          lock-free; a thread stopped anywhere keeps the slots in its hands, no more
  * Reclamation       none: zones live as long as the process
  */
@@ -94,7 +94,7 @@ struct zone {
 	_Atomic(uint32_t) recent[SLOT_RECENT];
 	/* Slots (number + 1) that belong to the zone itself: clean, and out of the bitmap. */
 	_Atomic(uint32_t) parked[SLOT_PARKED];
-	/* The first slots (number + 1) of what is ready for blocks that move. */
+	/* The first slots (number + 1) of what is ready for blocks that move; by [slot.2]. */
 	_Atomic(uint32_t) berths[SLOT_BERTHS];
 	_Atomic(bool) outgrown; /* a block has outgrown its slot before */
 };

@@ -9,7 +9,7 @@
  *         `size`, what counts grains `bits`, the number of a grain in its chunk a bit.
  *
  * What is true of a chunk: `live` has a bit where a live element begins, `end` a bit at the last
- * granule of each element, live or at hand in a thread's cache. All else (`alloc`, the hints, the
+ * grain of each element, live or at hand in a thread's cache. All else (`alloc`, the hints, the
  * lists) follows from these two, and a forked child makes it anew from them (recover.c).
  *
  * Locks   pool->lock guards the pool, its chunks and everything in them but `live`, whose words
